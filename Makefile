@@ -1,0 +1,60 @@
+# Everything runs on the Node 24 that the lock file pins (node_modules/.bin/node); the node and npm of the machine only install it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+NODE := $(CURDIR)/node_modules/.bin/node
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# npm writes this file last, so it is as old as the last complete install.
+node_modules/.package-lock.json: package.json package-lock.json
+	@command -v npm >/dev/null || { echo 'Install Node.js (any version from 20 on) with npm: https://nodejs.org, or apt-get install nodejs npm' >&2; exit 1; }
+	npm ci --no-audit --no-fund
+	@touch $@
+	@"$(NODE)" -e 'if (Number(process.versions.node.split(".")[0]) < 24) process.exit(1)' || \
+	  { echo 'node_modules/.bin/node is not Node 24: npm must be allowed to run the install script of the package "node"' >&2; exit 1; }
+
+.PHONY: deps
+deps: node_modules/.package-lock.json
+
+.PHONY: tools
+tools: ## Get the Kubernetes tools into the cache (the first time takes minutes)
+	@hack/tools.sh >/dev/null
+
+.PHONY: demo
+demo: deps tools ## Run a cluster, an EC2 and the hub in the foreground; Ctrl-C ends all of it
+	@exec "$(NODE)" hack/demo.ts $(DEMO_FLAGS)
+
+.PHONY: test
+test: deps tools ## Type check, lint, import rules, unit and end-to-end tests; the last line counts them
+	@exec "$(NODE)" hack/test.ts
+
+.PHONY: attacks
+attacks: deps tools ## Run the tests of the list of attacks with long counts
+	@exec "$(NODE)" hack/test.ts attacks
+
+.PHONY: bench-nodes
+bench-nodes: deps tools ## Measure the hub against the API server it runs behind
+	@exec "$(NODE)" bench/nodes.ts
+
+.PHONY: build
+build: deps ## Bundle hub and plugins into dist/
+	@"$(NODE)" hack/build.ts
+
+.PHONY: lint
+lint: deps ## Type check, lint and import rules only
+	@exec "$(NODE)" hack/test.ts types lint imports
+
+.PHONY: format
+format: deps ## Format the sources and fix what the linter can fix
+	@"$(NODE)" node_modules/@biomejs/biome/bin/biome check --write
+
+.PHONY: clean
+clean: ## Remove what was built here (not the tools in the cache)
+	rm -rf dist certs node_modules

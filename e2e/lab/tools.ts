@@ -1,0 +1,26 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const script = fileURLToPath(new URL('../../hack/tools.sh', import.meta.url));
+let folder: Promise<string> | undefined;
+
+function runToolsScript(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    // stderr passes through: the first run downloads or builds for minutes and says so there.
+    const child = spawn(script, [], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const chunks: Buffer[] = [];
+    child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
+    child.once('error', reject);
+    child.once('close', (code) => {
+      const path = Buffer.concat(chunks).toString('utf8').trim().split('\n').at(-1) ?? '';
+      if (code === 0 && path !== '') resolve(path);
+      else reject(new Error(`hack/tools.sh ended with ${code}: the Kubernetes tools are not there`));
+    });
+  });
+}
+
+/** The folder with etcd, kube-apiserver, kube-controller-manager, kubectl, kwok and moto_server, made by hack/tools.sh when needed. */
+export function toolsFolder(): Promise<string> {
+  folder ??= runToolsScript();
+  return folder;
+}

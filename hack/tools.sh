@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Puts the Kubernetes tools that the demo, the end-to-end tests and the benchmarks run into a user cache, one folder per
+# tool and version, and prints on stdout the folder that links to all of them. Everything else it says goes to stderr.
+#
+#   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto
+#
+# An official binary with a verified checksum is taken where it can be downloaded; otherwise the same version is built
+# from the Go module proxy, whose checksums Go verifies itself. FAIRLEAD_TOOLS=build skips the download.
+set -euo pipefail
+
+KUBERNETES_VERSION=${KUBERNETES_VERSION:-v1.36.3}
+ETCD_VERSION=v3.6.8
+KWOK_VERSION=v0.8.0
+MOTO_VERSION=5.2.1
+
+cache="${FAIRLEAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fairlead}"
+tools="$cache/tools"
+os=$(uname -s | tr '[:upper:]' '[:lower:]')
+case $(uname -m) in
+  x86_64) arch=amd64 ;;
+  aarch64 | arm64) arch=arm64 ;;
+  *) echo "hack/tools.sh: no Kubernetes binaries for $(uname -m)" >&2; exit 1 ;;
+esac
+
+say() { printf 'tools: %s\n' "$*" >&2; }
+
+# A host that cannot be reached is asked once per run, not once per tool.
+declare -A unreachable=()
+
+# fetch URL FILE: quietly fails when the host cannot be reached or has no such file.
+fetch() {
+  local host=${1#https://}
+  host=${host%%/*}
+  [ -z "${unreachable[$host]:-}" ] || return 1
+  [ "${FAIRLEAD_TOOLS:-}" != build ] || return 1
+  command -v curl >/dev/null || return 1
+  local rc=0
+  curl -fsSL --connect-timeout 5 --retry 2 --retry-connrefused -o "$2" "$1" 2>/dev/null || rc=$?
+  case $rc in
+    0) return 0 ;;
+    5 | 6 | 7 | 28 | 35) unreachable[$host]=1; say "$host cannot be reached, building from the Go module proxy instead" ;;
+  esac
+  return 1
+}
+
+# verify FILE SHA256
+verify() { printf '%s  %s\n' "$2" "$1" | sha256sum --check --status; }
+
+need_go() {
+  command -v go >/dev/null && return 0
+  say "$1 cannot be downloaded and Go is not installed: install Go 1.26 or newer, or Internet access to dl.k8s.io"
+  exit 1
+}
+
+# download_kubernetes NAME DIR
+download_kubernetes() {
+  local url="https://dl.k8s.io/release/$KUBERNETES_VERSION/bin/$os/$arch/$1"
+  fetch "$url.sha256" "$2/sum" && fetch "$url" "$2/$1" && verify "$2/$1" "$(cat "$2/sum")" && chmod +x "$2/$1"
+}
+
+# build_kubernetes NAME DIR: k8s.io/kubernetes replaces its staging modules with folders that a module zip does not
+# hold, so each is pointed at the published module of the same release.
+build_kubernetes() {
+  need_go "$1"
+  local minor=${KUBERNETES_VERSION#v1.}
+  local staging="v0.$minor" gomod work="$cache/build/kubernetes-$KUBERNETES_VERSION"
+  mkdir -p "$work"
+  if [ ! -f "$work/go.sum" ]; then
+    gomod=$(cd "$work" && GOFLAGS=-mod=mod go mod download -json "k8s.io/kubernetes@$KUBERNETES_VERSION" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
+    {
+      echo 'module fairlead.local/kubernetes-build'
+      grep '^go ' "$gomod"
+      echo "require k8s.io/kubernetes $KUBERNETES_VERSION"
+      sed -n 's#^\s*\(k8s.io/[^ ]*\) => ./staging/.*#replace \1 => \1 '"$staging"'#p' "$gomod"
+    } >"$work/go.mod"
+    printf '//go:build tools\n\npackage tools\n\nimport _ "k8s.io/kubernetes/pkg/apis/core"\n' >"$work/tools.go"
+  fi
+  local v=k8s.io/component-base/version
+  (cd "$work" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -o "$2/$1" \
+    -ldflags "-s -w -X $v.gitVersion=$KUBERNETES_VERSION -X $v.gitMajor=1 -X $v.gitMinor=${minor%%.*} -X $v.gitTreeState=clean" \
+    "k8s.io/kubernetes/cmd/$1")
+}
+
+download_etcd() {
+  local base="https://github.com/etcd-io/etcd/releases/download/$ETCD_VERSION" name="etcd-$ETCD_VERSION-$os-$arch"
+  fetch "$base/SHA256SUMS" "$2/sums" && fetch "$base/$name.tar.gz" "$2/$name.tar.gz" || return 1
+  verify "$2/$name.tar.gz" "$(awk -v f="$name.tar.gz" '$2 == f { print $1 }' "$2/sums")" || return 1
+  tar -xzf "$2/$name.tar.gz" -C "$2" --strip-components=1 "$name/etcd" && rm "$2/$name.tar.gz"
+}
+
+build_etcd() {
+  need_go etcd
+  build_module go.etcd.io/etcd/server/v3 "$ETCD_VERSION" . "$2/etcd"
+}
+
+# kwok publishes no checksum beside its binaries, so it is always built.
+download_kwok() { return 1; }
+
+build_kwok() {
+  need_go kwok
+  build_module sigs.k8s.io/kwok "$KWOK_VERSION" cmd/kwok "$2/kwok"
+}
+
+# build_module MODULE VERSION PACKAGE OUT
+build_module() {
+  local work
+  work="$cache/build/$(basename "$4")-$2"
+  mkdir -p "$work"
+  [ -f "$work/go.mod" ] || printf 'module fairlead.local/build\ngo 1.25\nrequire %s %s\n' "$1" "$2" >"$work/go.mod"
+  local pkg=$1
+  [ "$3" = . ] || pkg="$1/$3"
+  (cd "$work" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$4" "$pkg")
+}
+
+# moto runs in a virtual environment of its own; the link starts it with the interpreter of that environment.
+install_moto() {
+  local dir="$tools/moto-$MOTO_VERSION"
+  if [ ! -x "$dir/bin/moto_server" ]; then
+    say "installing moto $MOTO_VERSION (EC2 emulator, Python)"
+    if ! command -v python3 >/dev/null || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+      if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing python3-venv"
+        apt-get update -qq >&2 && apt-get install -y -qq python3 python3-venv >&2
+      else
+        say "moto needs Python 3 with venv: apt-get install python3 python3-venv"
+        exit 1
+      fi
+    fi
+    rm -rf "$dir"
+    # An environment cannot be moved (its scripts name its folder), so a half-made one is marked by what it lacks.
+    python3 -m venv "$dir" >&2
+    "$dir/bin/pip" install --quiet "moto[server,ec2]==$MOTO_VERSION" >&2 || { rm -rf "$dir"; return 1; }
+  fi
+  ln -sfn "$dir/bin/moto_server" "$bin/moto_server"
+}
+
+install_binary() {
+  local name=$1 version=$2 get=$3 make=$4
+  local dir="$tools/$name-$version"
+  if [ ! -x "$dir/$name" ]; then
+    local part="$dir.part.$$"
+    rm -rf "$part" && mkdir -p "$part"
+    if ! $get "$name" "$part"; then
+      say "building $name $version (once; minutes on a small machine)"
+      local begin=$SECONDS
+      $make "$name" "$part"
+      say "built $name $version in $((SECONDS - begin)) s"
+    else
+      say "downloaded $name $version, checksum verified"
+    fi
+    rm -rf "$dir" && mv "$part" "$dir"
+  fi
+  ln -sfn "$dir/$name" "$bin/$name"
+}
+
+bin="$tools/bin-$KUBERNETES_VERSION"
+mkdir -p "$bin"
+exec 9>"$tools/.lock"
+flock 9
+
+[ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager kubectl kwok moto
+for tool in "$@"; do
+  case $tool in
+    etcd) install_binary etcd "$ETCD_VERSION" download_etcd build_etcd ;;
+    kwok) install_binary kwok "$KWOK_VERSION" download_kwok build_kwok ;;
+    moto) install_moto ;;
+    kube-apiserver | kube-controller-manager | kubectl | kubeadm | kubelet | kube-scheduler | kube-proxy)
+      install_binary "$tool" "$KUBERNETES_VERSION" download_kubernetes build_kubernetes ;;
+    *) say "unknown tool $tool"; exit 2 ;;
+  esac
+done
+echo "$bin"

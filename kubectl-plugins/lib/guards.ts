@@ -1,0 +1,55 @@
+import type { Action, GuardResult, NodeOperation } from '../../src/hub/nodes/schema.ts';
+import { KubeError } from '../../src/kube/errors.ts';
+import type { Stdio } from './stdio.ts';
+
+/** Between evidence and remedy in the message of a cause. */
+const REMEDY = ' To clear: ';
+
+/** The guards that refused, from the Status that the hub answered; empty when the error is something else. */
+export function refusalsOf(error: unknown): GuardResult[] {
+  if (!(error instanceof KubeError) || error.code !== 409) return [];
+  return (error.status.details?.causes ?? [])
+    .filter((cause) => cause.reason === 'GuardRefused')
+    .map((cause) => {
+      const [message = '', ...remedy] = (cause.message ?? '').split(REMEDY);
+      return { guard: cause.field ?? '', passed: false, message, ...(remedy.length > 0 && { remedy: remedy.join(REMEDY) }) };
+    });
+}
+
+/** The guards that refused in the answer of a dry run. */
+export const refusalsIn = (operation: NodeOperation): GuardResult[] => (operation.status?.guards ?? []).filter((guard) => !guard.passed);
+
+const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
+/** What to print when guards refuse: each with its evidence and what clears it. */
+export function refusalText(action: Action, node: string, refusals: readonly GuardResult[], stdio: Stdio): string {
+  const verb = action.toLowerCase();
+  const lines = [`${stdio.paint('red', 'refused')}: ${verb} of node ${node} by ${plural(refusals.length, 'guard')}`];
+  for (const { guard, message, remedy } of refusals) {
+    lines.push(`  ${guard}: ${message}`);
+    if (remedy) lines.push(`    to clear: ${remedy}`);
+  }
+  lines.push(`  or pass over them with --force, which needs the verb "force" on nodes/${verb}`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** The answer of a server dry run for people: the verdict, and each guard with its evidence. */
+export function dryRunText(action: Action, node: string, operation: NodeOperation): string {
+  const guards = operation.status?.guards ?? [];
+  const refused = refusalsIn(operation);
+  const verb = action.toLowerCase();
+  const forced = refused.length > 0 && operation.spec.force === true;
+  const verdict =
+    refused.length === 0
+      ? `would be accepted: ${guards.length === 1 ? 'the guard passes' : `all ${guards.length} guards pass`}`
+      : forced
+        ? `would be accepted by force over ${plural(refused.length, 'guard')} of ${guards.length}`
+        : `would be refused by ${refused.length} of ${plural(guards.length, 'guard')}`;
+  const width = Math.max(0, ...guards.map((guard) => guard.guard.length));
+  const lines = [`node/${node}: ${verb} ${verdict} (server dry run)`];
+  for (const { guard, passed, message, remedy } of guards) {
+    lines.push(`  ${passed ? 'pass  ' : 'REFUSE'}  ${guard.padEnd(width)}  ${message}`.trimEnd());
+    if (!passed && remedy) lines.push(`          ${''.padEnd(width)}  to clear: ${remedy}`);
+  }
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,127 @@
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign, X509Certificate } from 'node:crypto';
+import { isIP } from 'node:net';
+import { AsnConvert, OctetString } from '@peculiar/asn1-schema';
+import {
+  AlgorithmIdentifier,
+  AttributeTypeAndValue,
+  AttributeValue,
+  AuthorityKeyIdentifier,
+  BasicConstraints,
+  Certificate,
+  ExtendedKeyUsage,
+  Extension,
+  Extensions,
+  GeneralName,
+  id_ce_authorityKeyIdentifier,
+  id_ce_basicConstraints,
+  id_ce_extKeyUsage,
+  id_ce_keyUsage,
+  id_ce_subjectAltName,
+  id_ce_subjectKeyIdentifier,
+  id_kp_clientAuth,
+  id_kp_serverAuth,
+  KeyIdentifier,
+  KeyUsage,
+  KeyUsageFlags,
+  Name,
+  RelativeDistinguishedName,
+  SubjectAlternativeName,
+  SubjectKeyIdentifier,
+  SubjectPublicKeyInfo,
+  TBSCertificate,
+  Validity,
+  Version,
+} from '@peculiar/asn1-x509';
+
+/**
+ * X.509 version 3 certificates (RFC 5280) on EC P-256 with SHA-256: Node makes the keys and signs, the ASN.1 library writes. Few programs need this file,
+ * and the library takes memory, so the hub loads it only when it makes a certificate; reading is in bundle.ts.
+ */
+export type IssueOptions = {
+  commonName: string;
+  organizations?: readonly string[];
+  /** DNS names and IP addresses. */
+  altNames?: readonly string[];
+  ca?: boolean;
+  usages?: readonly ('clientAuth' | 'serverAuth')[];
+  notBefore: Date;
+  notAfter: Date;
+  /** Signs; itself when absent. */
+  issuer?: Issued;
+};
+
+/** A certificate and its key (PKCS #8), both PEM. */
+export type Issued = { cert: string; key: string };
+
+const COMMON_NAME = '2.5.4.3';
+const ORGANIZATION = '2.5.4.10';
+const ECDSA_WITH_SHA256 = '1.2.840.10045.4.3.2';
+const USAGES = { clientAuth: id_kp_clientAuth, serverAuth: id_kp_serverAuth } as const;
+
+function extension(id: string, value: unknown, critical = false): Extension {
+  return new Extension({ extnID: id, critical, extnValue: new OctetString(AsnConvert.serialize(value)) });
+}
+
+function distinguishedName(commonName: string, organizations: readonly string[]): Name {
+  const attribute = (type: string, utf8String: string) =>
+    new RelativeDistinguishedName([new AttributeTypeAndValue({ type, value: new AttributeValue({ utf8String }) })]);
+  return new Name([...organizations.map((name) => attribute(ORGANIZATION, name)), attribute(COMMON_NAME, commonName)]);
+}
+
+function generalName(name: string): GeneralName {
+  if (!isIP(name)) return new GeneralName({ dNSName: name });
+  // The library reads ::ffff:192.0.2.1 wrongly; a URL writes an IPv6 address without the dotted end.
+  return new GeneralName({ iPAddress: isIP(name) === 4 ? name : new URL(`http://[${name}]`).hostname.slice(1, -1) });
+}
+
+const spkiOf = (publicKey: KeyObject) => publicKey.export({ type: 'spki', format: 'der' });
+
+/** RFC 7093: the leftmost 160 bits of a SHA-256, because SHA-1 is not to be had in every OpenSSL. */
+function keyId(publicKey: KeyObject): Buffer {
+  return createHash('sha256').update(spkiOf(publicKey)).digest().subarray(0, 20);
+}
+
+/** 126 random bits, positive and always of the same length. */
+function serialNumber(): ArrayBuffer {
+  const serial = crypto.getRandomValues(new Uint8Array(16));
+  serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
+  return serial.buffer;
+}
+
+function extensionsFor(options: IssueOptions, publicKey: KeyObject, signer: KeyObject): Extensions {
+  const { ca = false, usages = [], altNames = [] } = options;
+  const keyUsage = ca ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign : KeyUsageFlags.digitalSignature;
+  return new Extensions([
+    extension(id_ce_basicConstraints, new BasicConstraints({ cA: ca }), true),
+    extension(id_ce_keyUsage, new KeyUsage(keyUsage), true),
+    extension(id_ce_subjectKeyIdentifier, new SubjectKeyIdentifier(keyId(publicKey))),
+    extension(id_ce_authorityKeyIdentifier, new AuthorityKeyIdentifier({ keyIdentifier: new KeyIdentifier(keyId(signer)) })),
+    ...(usages.length > 0 ? [extension(id_ce_extKeyUsage, new ExtendedKeyUsage(usages.map((usage) => USAGES[usage])))] : []),
+    ...(altNames.length > 0 ? [extension(id_ce_subjectAltName, new SubjectAlternativeName(altNames.map(generalName)))] : []),
+  ]);
+}
+
+/** A new key pair and a certificate for it. Throws when the names or dates cannot be written, or `issuer` cannot be read. */
+export function issueCertificate(options: IssueOptions): Issued {
+  const { notBefore, notAfter, issuer } = options;
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const subject = distinguishedName(options.commonName, options.organizations ?? []);
+  const signer = issuer ? createPrivateKey(issuer.key) : privateKey;
+  const signature = new AlgorithmIdentifier({ algorithm: ECDSA_WITH_SHA256 });
+  const tbsCertificate = new TBSCertificate({
+    version: Version.v3,
+    serialNumber: serialNumber(),
+    signature,
+    issuer: issuer ? AsnConvert.parse(new X509Certificate(issuer.cert).raw, Certificate).tbsCertificate.subject : subject,
+    validity: new Validity({ notBefore, notAfter }),
+    subject,
+    subjectPublicKeyInfo: AsnConvert.parse(spkiOf(publicKey), SubjectPublicKeyInfo),
+    extensions: extensionsFor(options, publicKey, createPublicKey(signer)),
+  });
+  const signatureValue = new Uint8Array(sign('sha256', new Uint8Array(AsnConvert.serialize(tbsCertificate)), signer)).buffer;
+  const certificate = AsnConvert.serialize(new Certificate({ tbsCertificate, signatureAlgorithm: signature, signatureValue }));
+  return {
+    cert: new X509Certificate(Buffer.from(certificate)).toString(),
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  };
+}

@@ -1,0 +1,150 @@
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import express, { type NextFunction } from 'express';
+import type { Caller } from '../auth/caller.ts';
+import type { UserInfo } from '../auth/user.ts';
+import { readBody } from './body.ts';
+import { toStatusError } from './errors.ts';
+import type { InFlightLimits } from './in-flight.ts';
+import { inFlightLimiter } from './in-flight.ts';
+import type { HttpMetrics } from './metrics.ts';
+import { authorisedName, parseTarget, requestInfo, type Target } from './request-info.ts';
+import type { RequestContext, RequestInfo } from './resource.ts';
+import { negotiateReply, respond, respondError } from './respond.ts';
+import type { Routes } from './routes.ts';
+import { pathNotFound, serviceUnavailable } from './status.ts';
+import { warningHeader } from './warning.ts';
+
+/** A step that answers from memory or hands on. */
+type Step = (request: IncomingMessage, response: ServerResponse, next: (error?: unknown) => void) => void;
+
+export type AppOptions = {
+  routes: Routes;
+  /** Health paths; true when it has answered. */
+  health: (request: IncomingMessage, response: ServerResponse) => boolean;
+  /** Discovery, OpenAPI and version: for everybody who is known. */
+  documents: Step[];
+  authenticate: (request: IncomingMessage) => Promise<Caller>;
+  authorizer: {
+    authorize(caller: Caller, info: RequestInfo, verb?: string): Promise<void>;
+    allowed(caller: Caller, info: RequestInfo, verb?: string): Promise<boolean>;
+  };
+  metrics: HttpMetrics;
+  /** Writes one line for each request; runs before everything else. */
+  audit: Step;
+  /** What the audit log will say of a request: its id, and places for what becomes known. */
+  subject: (request: IncomingMessage) => { readonly auditID: string; info?: RequestInfo; user?: UserInfo; viaFrontProxy?: boolean };
+  /** Why the audit log cannot be written: then nothing may be changed. */
+  auditProblem: () => string | undefined;
+  limits: InFlightLimits;
+  /** How long a request without a stream may take, in milliseconds. */
+  requestTimeoutMs: number;
+  /** Aborted when open streams have to end. */
+  closing: AbortSignal;
+  log: (id: string, error: unknown) => void;
+};
+
+/** What the steps learn of one request. */
+type State = { target: Target; auditID: string; info?: RequestInfo; caller?: Caller };
+
+/**
+ * The chain that every request goes through, in kube-apiserver's order: audit, health, who calls, discovery, may they, what they want. Each step is a
+ * middleware; everything that throws ends as a Status.
+ */
+export function hubApp(options: AppOptions): RequestListener {
+  const { routes, metrics, authorizer } = options;
+  const states = new WeakMap<IncomingMessage, State>();
+  const limiter = inFlightLimiter(options.limits);
+  const app = express();
+  app.disable('x-powered-by').disable('etag').set('query parser', false);
+
+  const state = (request: IncomingMessage): State => {
+    const known = states.get(request);
+    if (!known) throw new Error('the request has not been through the first step');
+    return known;
+  };
+  const callerOf = (request: IncomingMessage): Caller => {
+    const { caller } = state(request);
+    if (!caller) throw new Error('the request has not been authenticated');
+    return caller;
+  };
+
+  app.use(options.audit);
+
+  app.use((request: IncomingMessage, response: ServerResponse, next: NextFunction) => {
+    const { auditID } = options.subject(request);
+    const known: State = { target: parseTarget(request.url ?? '/'), auditID };
+    states.set(request, known);
+    response.setHeader('audit-id', auditID);
+    const finish = metrics.begin();
+    response.once('close', () => finish(known.info, response.headersSent ? response.statusCode : 0));
+    next();
+  });
+
+  app.use((request: IncomingMessage, response: ServerResponse, next: NextFunction) => {
+    if (!options.health(request, response)) next();
+  });
+
+  app.use(async (request: IncomingMessage, _response: ServerResponse, next: NextFunction) => {
+    const known = state(request);
+    known.caller = await options.authenticate(request);
+    const subject = options.subject(request);
+    subject.user = known.caller.user;
+    subject.viaFrontProxy = known.caller.via === 'frontProxy';
+    known.info = requestInfo(request.method ?? 'GET', known.target);
+    subject.info = known.info;
+    next();
+  });
+
+  for (const document of options.documents) app.use(document);
+
+  app.use(async (request: IncomingMessage, _response: ServerResponse, next: NextFunction) => {
+    const { info, target } = state(request);
+    if (!info) throw pathNotFound();
+    await authorizer.authorize(callerOf(request), authorisedName(info, target.query));
+    next();
+  });
+
+  app.use(async (request: IncomingMessage, response: ServerResponse, next: NextFunction) => {
+    const { path } = state(request).target;
+    if (path !== '/metrics' || (request.method !== 'GET' && request.method !== 'HEAD')) return next();
+    await metrics.handler(request, response);
+  });
+
+  app.use(async (request: IncomingMessage, response: ServerResponse) => {
+    const { info, target, auditID } = state(request);
+    if (info?.kind !== 'resource') throw pathNotFound();
+    const route = routes.find(info);
+    const caller = callerOf(request);
+    // The audit line comes first: what cannot be recorded must not be done.
+    if (route.mutating && options.auditProblem())
+      throw serviceUnavailable('the audit log cannot be written, so nothing is changed; try again later');
+    const wanted = route.longRunning ? { mediaType: 'application/json' } : negotiateReply(request, info);
+    const leave = limiter.enter(caller.user.name, route.longRunning);
+    const gone = new AbortController();
+    response.once('close', () => {
+      leave();
+      gone.abort(new Error('the client has gone'));
+    });
+    const deadline = route.longRunning ? options.closing : AbortSignal.timeout(options.requestTimeoutMs);
+    const context: RequestContext = {
+      info,
+      user: caller.user,
+      query: target.query,
+      headers: request.headers,
+      auditID,
+      signal: AbortSignal.any([gone.signal, deadline]),
+      body: () => readBody(request, { signal: gone.signal }),
+      warn: (text) => response.appendHeader('warning', warningHeader(text)),
+      allowed: (verb) => authorizer.allowed(caller, info, verb),
+    };
+    const reply = await route.handler(context);
+    await respond(request, response, reply, wanted, { query: target.query, columns: route.columns });
+  });
+
+  app.use((error: unknown, request: IncomingMessage, response: ServerResponse, _next: NextFunction) => {
+    if (response.destroyed && !response.writableFinished && request.destroyed) return;
+    respondError(request, response, toStatusError(error, options.log));
+  });
+
+  return app as unknown as RequestListener;
+}

@@ -1,0 +1,139 @@
+import type { V1Pod, V1PodList } from '@kubernetes/client-node';
+import type { KubeClient } from '../../../kube/client.ts';
+import { isNotFound, KubeError, KubeUnreachableError } from '../../../kube/errors.ts';
+import { OperationError } from './cloud-call.ts';
+import { type DrainOptions, judgePod } from './drain-filters.ts';
+
+export type DrainInput = {
+  client: KubeClient;
+  nodeName: string;
+  options: DrainOptions;
+  /** Milliseconds left; the drain fails with reason DrainTimeout when it reaches 0. */
+  leftMs: () => number;
+  /** Waits; rejects when the operation must stop. */
+  pause: (ms: number) => Promise<void>;
+  /** Told when the numbers change. */
+  progress: (podsToEvict: number, podsEvicted: number) => Promise<void>;
+};
+
+const PARALLEL = 20;
+const EVICTION_RETRY_MS = 5_000;
+const GONE_POLL_MS = 1_000;
+
+/**
+ * Evicts the pods of a node and waits until they are gone. Throws OperationError DrainRefused before anything is evicted when a pod stands against it, and
+ * DrainTimeout when time runs out; the node is left cordoned in both cases, uncordoning is the caller's.
+ */
+export async function drainNode(input: DrainInput): Promise<void> {
+  const pods = await podsToEvict(input);
+  let evicted = 0;
+  await input.progress(pods.length, 0);
+  const waiting = [...pods];
+  const worker = async () => {
+    for (let pod = waiting.shift(); pod; pod = waiting.shift()) {
+      await removePod(input, pod);
+      evicted++;
+      if (evicted % 10 === 0 || evicted === pods.length) await input.progress(pods.length, evicted);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(PARALLEL, pods.length) }, worker));
+}
+
+async function podsToEvict(input: DrainInput): Promise<V1Pod[]> {
+  const { client, nodeName, options } = input;
+  const query = { fieldSelector: `spec.nodeName=${nodeName}`, labelSelector: options.podSelector };
+  const list = await patiently(input, () => client.request<V1PodList>({ path: '/api/v1/pods', query }));
+  const daemonSets = new Map<string, boolean>();
+  const evict: V1Pod[] = [];
+  const refused: string[] = [];
+  for (const pod of list.items) {
+    const verdict = judgePod(pod, options, await daemonSetExists(input, pod, daemonSets), new Date());
+    if (verdict.verdict === 'evict') evict.push(pod);
+    else if (verdict.verdict === 'refuse') refused.push(verdict.why);
+  }
+  if (refused.length > 0) {
+    throw new OperationError(
+      'DrainRefused',
+      `the node cannot be drained: ${refused.slice(0, 5).join('; ')}${refused.length > 5 ? `; and ${refused.length - 5} more` : ''}`,
+    );
+  }
+  return evict;
+}
+
+async function daemonSetExists(input: DrainInput, pod: V1Pod, known: Map<string, boolean>): Promise<boolean> {
+  const owner = pod.metadata?.ownerReferences?.find((reference) => reference.controller && reference.kind === 'DaemonSet');
+  if (!owner) return false;
+  const path = `/apis/apps/v1/namespaces/${pod.metadata?.namespace}/daemonsets/${owner.name}`;
+  const cached = known.get(path);
+  if (cached !== undefined) return cached;
+  const exists = await patiently(input, () =>
+    input.client.request({ path }).then(
+      () => true,
+      (error: unknown) => {
+        if (isNotFound(error)) return false;
+        throw error;
+      },
+    ),
+  );
+  known.set(path, exists);
+  return exists;
+}
+
+/** Evicts one pod, as often as its budget or the API server asks to wait, and waits until it is gone. */
+async function removePod(input: DrainInput, pod: V1Pod): Promise<void> {
+  const { client, options } = input;
+  const name = pod.metadata?.name ?? '';
+  const namespace = pod.metadata?.namespace ?? '';
+  const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
+  const grace = options.gracePeriodSeconds >= 0 ? { gracePeriodSeconds: options.gracePeriodSeconds } : {};
+  const deleteOptions = { ...grace, preconditions: { uid: pod.metadata?.uid } };
+  for (let asked = false; ; ) {
+    try {
+      if (!asked && options.disableEviction) {
+        await client.request({ method: 'DELETE', path, body: { apiVersion: 'v1', kind: 'DeleteOptions', ...deleteOptions } });
+      } else if (!asked) {
+        const body = { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace }, deleteOptions };
+        await client.request({ method: 'POST', path: `${path}/eviction`, body });
+      }
+      asked = true;
+      const current = await client.request<V1Pod>({ path });
+      if (current.metadata?.uid !== pod.metadata?.uid) return;
+    } catch (error) {
+      if (isNotFound(error)) return;
+      // 409 with our uid as precondition: a pod of the same name has taken its place.
+      if (error instanceof KubeError && error.code === 409 && !asked) return;
+      if (!mayPass(error))
+        throw new OperationError(
+          'DrainFailed',
+          `evicting pod ${namespace}/${name}: ${error instanceof Error ? error.message : String(error)}`,
+        );
+      if (input.leftMs() <= EVICTION_RETRY_MS)
+        throw new OperationError('DrainTimeout', `pod ${namespace}/${name} could not be evicted in time: ${(error as Error).message}`);
+      await input.pause(error instanceof KubeError && error.code === 429 ? EVICTION_RETRY_MS : GONE_POLL_MS);
+      continue;
+    }
+    if (input.leftMs() <= 0) throw new OperationError('DrainTimeout', `pod ${namespace}/${name} was evicted but is not gone in time`);
+    await input.pause(GONE_POLL_MS);
+  }
+}
+
+/** A budget that allows nothing now, a namespace that is ending, or an API server in trouble: asking again can help. */
+function mayPass(error: unknown): boolean {
+  if (error instanceof KubeUnreachableError) return true;
+  if (!(error instanceof KubeError)) return false;
+  const terminating = error.code === 403 && error.status.details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating');
+  return error.code === 429 || error.code >= 500 || Boolean(terminating);
+}
+
+async function patiently<T>(input: DrainInput, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!mayPass(error))
+        throw new OperationError('DrainFailed', `the node cannot be drained: ${error instanceof Error ? error.message : String(error)}`);
+      if (input.leftMs() <= 0) throw new OperationError('DrainTimeout', `the node cannot be drained: ${(error as Error).message}`);
+      await input.pause(GONE_POLL_MS);
+    }
+  }
+}

@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isConflict, isNotFound } from '../../../kube/errors.ts';
+import type { Leadership } from '../../../kube/leader-election.ts';
+import { keepHouse } from './housekeeping.ts';
+import type { OperationsCache } from './operations-cache.ts';
+import { FencedError, type OperationRecord, operationRecord } from './record.ts';
+import { type RunDependencies, runOperation } from './run.ts';
+import { isFinal, type Operation, type OperationStore } from './store.ts';
+
+export type RunnerOptions = RunDependencies & {
+  store: OperationStore;
+  cache: OperationsCache;
+  /** Written into each operation that this replica runs. */
+  identity: string;
+  onError: (error: unknown) => void;
+};
+
+const HOUSEKEEPING_MS = 10_000;
+
+/** Runs all operations for as long as this replica leads: those that it finds half done, and those that come. Resolves when the last has been let go. */
+export async function runOperations(leadership: Leadership, options: RunnerOptions): Promise<void> {
+  const { cache, metrics, onError } = options;
+  const running = new Map<string, { record: OperationRecord | undefined; task: Promise<void> }>();
+
+  function consider(operation: Operation): void {
+    const { name } = operation.metadata;
+    const known = running.get(name);
+    if (known) {
+      known.record?.observe(operation);
+      return;
+    }
+    if (isFinal(operation.status.phase) || leadership.signal.aborted) return;
+    const entry: { record: OperationRecord | undefined; task: Promise<void> } = { record: undefined, task: Promise.resolve() };
+    running.set(name, entry);
+    metrics.active.set(running.size);
+    entry.task = run(operation, (record) => {
+      entry.record = record;
+    })
+      .catch((error: unknown) => {
+        if (!(error instanceof FencedError)) onError(error);
+      })
+      .finally(() => {
+        running.delete(name);
+        metrics.active.set(running.size);
+        // Let go without having ended (the API server refused a write, for example): taken up again while this replica leads.
+        const now = cache.operation(name);
+        if (now && !isFinal(now.status.phase) && !leadership.signal.aborted) retryLater(name);
+      });
+  }
+
+  function retryLater(name: string): void {
+    sleep(1_000, undefined, { signal: leadership.signal })
+      .then(() => {
+        const operation = cache.operation(name);
+        if (operation) consider(operation);
+      })
+      .catch(() => undefined);
+  }
+
+  async function run(operation: Operation, started: (record: OperationRecord) => void): Promise<void> {
+    const claimed = await claim(operation);
+    if (!claimed) return;
+    const pause = () => sleep(500, undefined, { signal: leadership.signal }).catch(() => undefined);
+    const record = operationRecord({
+      store: options.store,
+      operation: claimed,
+      holder: options.identity,
+      signal: leadership.signal,
+      pause,
+    });
+    started(record);
+    await runOperation(record, leadership, options);
+  }
+
+  /** Makes this replica the holder, so that a former one fails its next compare-and-swap. Undefined when there is nothing left to do. */
+  async function claim(operation: Operation): Promise<Operation | undefined> {
+    for (let current = operation; ; ) {
+      if (isFinal(current.status.phase)) return undefined;
+      if (leadership.signal.aborted) throw new FencedError('leadership is lost');
+      if (current.status.holder === options.identity) return current;
+      const now = new Date().toISOString();
+      try {
+        return await options.store.update(current, {
+          ...current.status,
+          holder: options.identity,
+          startTime: current.status.startTime ?? now,
+        });
+      } catch (error) {
+        if (!isConflict(error)) throw error;
+        try {
+          current = await options.store.get(current.metadata.name);
+        } catch (missing) {
+          if (isNotFound(missing)) return undefined;
+          throw missing;
+        }
+      }
+    }
+  }
+
+  await cache.ready(leadership.signal);
+  await options.directory.cache.ready(leadership.signal);
+  cache.onChange(({ name, object }) => {
+    if (name === undefined) for (const operation of cache.operations()) consider(operation);
+    else if (object && 'operation' in object) consider(object.operation);
+  }, leadership.signal);
+  for (const operation of cache.operations()) consider(operation);
+
+  while (!leadership.signal.aborted) {
+    await keepHouse({ ...options, running: new Set(running.keys()) }).catch(onError);
+    await sleep(HOUSEKEEPING_MS, undefined, { signal: leadership.signal }).catch(() => undefined);
+  }
+  await Promise.all([...running.values()].map((entry) => entry.task));
+}
