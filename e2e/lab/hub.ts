@@ -3,13 +3,13 @@ import { Agent, get } from 'node:https';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ApiClient, createApiClient } from './api-client.ts';
+import { createAuthority, issueCertificate } from './certificates.ts';
 import { applyHubObjects, hubNamespace, hubServiceAccount, hubServiceName, publishEndpoint } from './hub-objects.ts';
 import { type UserCredentials, writeKubeconfig } from './kubeconfig.ts';
 import type { Lab } from './lab.ts';
 import { freePort } from './ports.ts';
 import { type LabProcess, readyOrEnded, startProcess } from './process.ts';
 import { waitFor } from './wait.ts';
-import { createAuthority, issueCertificate } from './x509.ts';
 
 export type HubOptions = {
   /** Default 1. */
@@ -102,8 +102,7 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
     if (!authority) throw new Error('this hub makes its own certificates');
     const pair = issueCertificate(authority, {
       commonName: serverName,
-      dnsNames: [serverName],
-      ipAddresses: replicas.map(({ ip }) => ip),
+      altNames: [serverName, ...replicas.map(({ ip }) => ip)],
       usages: ['serverAuth'],
     });
     for (const [path, content] of [

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { acquireAddress, type LabAddress } from './addresses.ts';
 import { type ApiClient, createApiClient } from './api-client.ts';
+import { type Certificate, issueCertificate } from './certificates.ts';
 import { defaultControllers, startControllerManager, startEtcd, startKubeApiServer } from './control-plane.ts';
 import { type DemoKubelet, startDemoKubelet } from './demo-kubelet.ts';
 import { createLabFolder } from './folders.ts';
@@ -15,7 +16,6 @@ import { freePort } from './ports.ts';
 import type { LabProcess } from './process.ts';
 import { createTeardown } from './teardown.ts';
 import { toolsFolder } from './tools.ts';
-import { type Certificate, issueCertificate } from './x509.ts';
 
 export type LabOptions = {
   /** Default: the five of the demo. */

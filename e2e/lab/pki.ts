@@ -1,6 +1,7 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Authority, createAuthority, createKey, issueCertificate } from './x509.ts';
+import { type Authority, createAuthority, issueCertificate } from './certificates.ts';
 
 /** Certificates and keys of a lab; each exists in memory and as a file (mode 0600). */
 export type Pki = {
@@ -32,10 +33,9 @@ export function createPki(dir: string): Pki {
   const apiserver = issueCertificate(clusterCA, {
     commonName: 'kube-apiserver',
     usages: ['serverAuth'],
-    dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
-    ipAddresses: ['127.0.0.1', '10.96.0.1'],
+    altNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc', '127.0.0.1', '10.96.0.1'],
   });
-  const serviceAccount = createKey();
+  const serviceAccount = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const contents: Record<PkiFile, string> = {
     'ca.crt': clusterCA.certificate,
     'ca.key': clusterCA.key,
@@ -45,8 +45,8 @@ export function createPki(dir: string): Pki {
     'front-proxy-client.key': frontProxyClient.key,
     'apiserver.crt': apiserver.certificate,
     'apiserver.key': apiserver.key,
-    'sa.key': serviceAccount.key,
-    'sa.pub': serviceAccount.publicKey,
+    'sa.key': serviceAccount.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    'sa.pub': serviceAccount.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
   };
   const files = Object.fromEntries(
     Object.entries(contents).map(([name, content]) => {

@@ -82,17 +82,17 @@ export async function startKubeGate({ server, ca }: { server: string; ca: string
       return;
     }
     for (const listener of listeners) listener(seen);
-    for (const { code, matches } of refusals) {
-      if (!matches(seen)) continue;
-      const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message: 'refused by the gate of the test' };
-      response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify(status));
-      return;
-    }
     const held = [...holds].find((one) => one.matches(seen));
     if (held) holds.delete(held);
     if (held?.when === 'before') {
       held.reach();
       if ((await held.decided) === 'drop') return void incoming.socket.destroy();
+    }
+    for (const { code, matches } of refusals) {
+      if (!matches(seen)) continue;
+      const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure', code, message: 'refused by the gate of the test' };
+      response.writeHead(code, { 'content-type': 'application/json' }).end(JSON.stringify(status));
+      return;
     }
     const answer = await send(incoming, raw);
     const body = await readBody(answer);

@@ -31,3 +31,34 @@ export const podExists = async (lab: Lab, name: string): Promise<boolean> =>
 export async function deletePod(lab: Lab, name: string): Promise<void> {
   await lab.api.request('DELETE', `${podsPath}/${name}`, { body: { gracePeriodSeconds: 0 } });
 }
+
+/** Makes a workload object that no controller of a lab acts on, and gives an owner reference to it. */
+export async function createOwner(lab: Lab, kind: 'DaemonSet' | 'StatefulSet', name: string): Promise<object> {
+  const labels = { owner: name };
+  const template = { metadata: { labels }, spec: { containers: [{ name: 'main', image: 'none' }] } };
+  const spec = { selector: { matchLabels: labels }, template, ...(kind === 'StatefulSet' && { serviceName: name }) };
+  const body = { apiVersion: 'apps/v1', kind, metadata: { name }, spec };
+  const path = `/apis/apps/v1/namespaces/default/${kind.toLowerCase()}s`;
+  const { metadata } = await lab.api.json<{ metadata: { uid: string } }>('POST', path, { body });
+  return { apiVersion: 'apps/v1', kind, name, uid: metadata.uid, controller: true };
+}
+
+const budgetsPath = '/apis/policy/v1/namespaces/default/poddisruptionbudgets';
+
+/** Makes a PodDisruptionBudget that lets none of the selected pods go, and waits until it counts. */
+export async function createBudget(lab: Lab, name: string, matchLabels: Record<string, string>): Promise<void> {
+  const body = {
+    apiVersion: 'policy/v1',
+    kind: 'PodDisruptionBudget',
+    metadata: { name },
+    spec: { minAvailable: 1, selector: { matchLabels } },
+  };
+  await lab.api.json('POST', budgetsPath, { body });
+  type Budget = { status?: { observedGeneration?: number } };
+  const counted = async () => (await lab.api.json<Budget>('GET', `${budgetsPath}/${name}`)).status?.observedGeneration === 1;
+  await waitFor(counted, { what: `PodDisruptionBudget ${name} to be counted` });
+}
+
+export async function deleteBudget(lab: Lab, name: string): Promise<void> {
+  await lab.api.request('DELETE', `${budgetsPath}/${name}`);
+}

@@ -53,12 +53,11 @@ export async function bundlePlugins(folder: string, options: { names?: readonly 
         entryPoints: [join(root, entry)],
         outfile,
         bundle: true,
-        platform: 'node',
+        // Not `node`: that would choose the CommonJS form of `yaml`, which cannot be shaken and takes longer to start.
+        platform: 'neutral',
         format: 'iife',
         target: 'es2019',
         minify: true,
-        // The ES module of `yaml` is half as large as its CommonJS form.
-        mainFields: ['module', 'main'],
         define: { FAIRLEAD_VERSION: JSON.stringify(productVersion()) },
         banner: { js: `${options.shebang === false ? '' : '#!/usr/bin/env node\n'}${tooOld(name)}` },
         plugins: [builtins],

@@ -64,7 +64,7 @@ async function tryOne({ action, plan, output, session }: Run, node: string): Pro
   try {
     const operation = await requestOperation(session.api(), action, node, plan.options, { signal: session.signal, again: () => undefined });
     if (output.form === 'human') session.stdio.out(dryRunText(action, node, operation));
-    const refused = refusalsIn(operation).length > 0 && !operation.spec.force;
+    const refused = refusalsIn(operation).length > 0;
     return { ok: true, node, operation, code: refused ? EXIT.refused : EXIT.done };
   } catch (error) {
     const refusals = refusalsOf(error);

@@ -16,8 +16,13 @@ export function refusalsOf(error: unknown): GuardResult[] {
     });
 }
 
-/** The guards that refused in the answer of a dry run. */
-export const refusalsIn = (operation: NodeOperation): GuardResult[] => (operation.status?.guards ?? []).filter((guard) => !guard.passed);
+/** force passes over guards, but the cloud's own check is no guard that could be passed over. */
+const CLOUD_CHECK = 'CloudDryRun';
+
+/** What would stop the operation, from the answer of a dry run. */
+export function refusalsIn(operation: NodeOperation): GuardResult[] {
+  return (operation.status?.guards ?? []).filter(({ guard, passed }) => !passed && (!operation.spec.force || guard === CLOUD_CHECK));
+}
 
 const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
@@ -37,14 +42,14 @@ export function refusalText(action: Action, node: string, refusals: readonly Gua
 export function dryRunText(action: Action, node: string, operation: NodeOperation): string {
   const guards = operation.status?.guards ?? [];
   const refused = refusalsIn(operation);
+  const forced = guards.filter(({ passed }) => !passed).length - refused.length;
   const verb = action.toLowerCase();
-  const forced = refused.length > 0 && operation.spec.force === true;
   const verdict =
-    refused.length === 0
-      ? `would be accepted: ${guards.length === 1 ? 'the guard passes' : `all ${guards.length} guards pass`}`
-      : forced
-        ? `would be accepted by force over ${plural(refused.length, 'guard')} of ${guards.length}`
-        : `would be refused by ${refused.length} of ${plural(guards.length, 'guard')}`;
+    refused.length > 0
+      ? `would be refused by ${refused.length} of ${plural(guards.length, 'guard')}`
+      : forced > 0
+        ? `would be accepted by force over ${forced} of ${plural(guards.length, 'guard')}`
+        : `would be accepted: ${guards.length === 1 ? 'the guard passes' : `all ${guards.length} guards pass`}`;
   const width = Math.max(0, ...guards.map((guard) => guard.guard.length));
   const lines = [`node/${node}: ${verb} ${verdict} (server dry run)`];
   for (const { guard, passed, message, remedy } of guards) {

@@ -47,8 +47,10 @@ export async function waitForOperation(api: Api, started: NodeOperation, told: T
         if (!found) throw new KubeError(404, { message: `the operation ${name} is gone; its outcome is not known`, reason: 'Gone' });
         take(found);
         version = body.metadata?.resourceVersion ?? version;
+        if (isFinal(operation)) return operation;
       }
-      for await (const event of watchOnce<NodeOperation>(api, `${API}/nodeoperations`, { ...query, resourceVersion: version }, signal)) {
+      const from = { ...query, resourceVersion: version };
+      for await (const event of watchOnce<NodeOperation>(api, `${API}/nodeoperations`, from, signal)) {
         denials = 0;
         delay = 200;
         if (event.type === 'BOOKMARK') version = event.object.metadata?.resourceVersion ?? version;

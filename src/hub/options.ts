@@ -29,6 +29,9 @@ export type Options = {
   verbosity: number;
 };
 
+/** Node's timers count milliseconds in 31 bits. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export const FLAGS: readonly Flag[] = [
   {
     name: 'kubeconfig',
@@ -194,6 +197,11 @@ export function parseOptions(
     if (value <= 0) throw wrong(name, 'must be longer than 0');
     return value;
   };
+  /** For what a timer waits for: a longer one would end at once. */
+  const timed = (name: string, value = positive(name)): number => {
+    if (value > LONGEST_TIMER_MS) throw wrong(name, 'must be at most 596h');
+    return value;
+  };
   const atLeastOne = (name: string): number => {
     if (int(name) < 1) throw wrong(name, 'must be at least 1');
     return int(name);
@@ -208,9 +216,9 @@ export function parseOptions(
   const cert = text('tls-cert-file');
   const key = text('tls-private-key-file');
   if ((cert === '') !== (key === '')) throw new FlagError('--tls-cert-file and --tls-private-key-file belong together: give both or none');
-  const leaseDurationMs = positive('leader-elect-lease-duration');
-  const renewDeadlineMs = positive('leader-elect-renew-deadline');
-  const retryPeriodMs = positive('leader-elect-retry-period');
+  const leaseDurationMs = timed('leader-elect-lease-duration');
+  const renewDeadlineMs = timed('leader-elect-renew-deadline');
+  const retryPeriodMs = timed('leader-elect-retry-period');
   if (renewDeadlineMs >= leaseDurationMs) throw wrong('leader-elect-renew-deadline', 'must be shorter than --leader-elect-lease-duration');
   if (retryPeriodMs >= renewDeadlineMs) throw wrong('leader-elect-retry-period', 'must be shorter than --leader-elect-renew-deadline');
   const namespace = dnsName('namespace', text('namespace') || podNamespace() || 'fairlead-system');
@@ -240,16 +248,16 @@ export function parseOptions(
       retryPeriodMs,
     },
     cloudConfig: text('cloud-config'),
-    cloudTimeoutMs: positive('cloud-timeout'),
+    cloudTimeoutMs: timed('cloud-timeout'),
     nodes: {
       namespace,
       maxNodesDown: budget('max-nodes-down'),
       maxNodesDownPerZone: budget('max-nodes-down-per-zone'),
       cooldownMs: duration('restart-cooldown'),
       maxOperations: atLeastOne('max-operations'),
-      operationTimeoutMs: positive('operation-timeout'),
-      drainTimeoutMs: positive('drain-timeout'),
-      evidenceMs: positive('unanswered-call-wait'),
+      operationTimeoutMs: timed('operation-timeout'),
+      drainTimeoutMs: timed('drain-timeout'),
+      evidenceMs: timed('unanswered-call-wait'),
       historyTTLMs: positive('history-ttl'),
       historyLimit: int('history-limit'),
       medik8sLeases: bool('medik8s-leases'),
@@ -259,10 +267,10 @@ export function parseOptions(
       streams: atLeastOne('max-streams-inflight'),
       streamsPerUser: atLeastOne('max-streams-per-user'),
     },
-    requestTimeoutMs: positive('request-timeout'),
+    requestTimeoutMs: timed('request-timeout'),
     audit: { path: text('audit-log-path'), keyFile: text('audit-log-key-file') },
-    shutdownDelayMs: duration('shutdown-delay'),
-    shutdownTimeoutMs: duration('shutdown-timeout'),
+    shutdownDelayMs: timed('shutdown-delay', duration('shutdown-delay')),
+    shutdownTimeoutMs: timed('shutdown-timeout', duration('shutdown-timeout')),
     verbosity: int('v'),
   };
 }

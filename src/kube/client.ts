@@ -81,7 +81,11 @@ export function kubeClient(config: KubeConfig, options: { impersonate?: Imperson
   }
 
   async function send(request: KubeRequest): Promise<IncomingMessage> {
-    const { base, agent, headers, auth } = await current();
+    const { base, agent, headers, auth } = await current().catch((error: unknown) => {
+      // A token file that is being replaced, an exec plugin that fails: nothing was sent, and it can pass.
+      const why = error instanceof Error ? error.message : String(error);
+      throw new KubeUnreachableError(`${request.method ?? 'GET'} ${server}${request.path}: no credentials: ${why}`, false, error);
+    });
     const body = request.body === undefined ? undefined : typeof request.body === 'string' ? request.body : JSON.stringify(request.body);
     const path = base.pathname.replace(/\/$/, '') + request.path + encodeQuery(request.query);
     const outgoing: Record<string, string | string[]> = {

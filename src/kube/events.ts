@@ -18,6 +18,15 @@ export type EventRecorder = (event: EventInput) => void;
 /** At most so many Events wait for the API server; more are dropped, because an Event informs and is never the record. */
 const MAX_WAITING = 1_000;
 
+/** The API counts bytes, not characters. */
+const MAX_NOTE_BYTES = 1_024;
+
+/** The beginning of a text, at most so many bytes of UTF-8 and without half a character at the end. */
+function cut(text: string, bytes: number): string {
+  const { written } = new TextEncoder().encodeInto(text, new Uint8Array(bytes));
+  return written < bytes - 3 ? text : Buffer.from(text).subarray(0, written).toString('utf8');
+}
+
 /** A recorder that writes in the background, one Event after another, and drops what it cannot write. */
 export function eventRecorder(options: {
   client: KubeClient;
@@ -34,14 +43,17 @@ export function eventRecorder(options: {
       const body = {
         apiVersion: 'events.k8s.io/v1',
         kind: 'Event',
-        metadata: { name: `${event.regarding.name.slice(0, 200)}.${randomBytes(8).toString('hex')}`, namespace: 'default' },
+        metadata: {
+          name: `${event.regarding.name.slice(0, 200).replace(/[^a-z0-9]+$/, '')}.${randomBytes(8).toString('hex')}`,
+          namespace: 'default',
+        },
         eventTime: microTime(),
         reportingController: options.controller,
         reportingInstance: options.instance.slice(0, 128),
         action: event.action.slice(0, 128),
         reason: event.reason.slice(0, 128),
         regarding: event.regarding,
-        note: event.note.slice(0, 1024),
+        note: cut(event.note, MAX_NOTE_BYTES),
         type: event.type,
       };
       try {
@@ -51,6 +63,8 @@ export function eventRecorder(options: {
         options.onError?.(error);
       }
     }
+    // Here, not when the promise is settled: what is recorded in between would wait for the next one.
+    writing = false;
   }
 
   return (event) => {
@@ -58,10 +72,9 @@ export function eventRecorder(options: {
     waiting.push(event);
     if (writing) return;
     writing = true;
-    write()
-      .catch((error: unknown) => options.onError?.(error))
-      .finally(() => {
-        writing = false;
-      });
+    write().catch((error: unknown) => {
+      writing = false;
+      options.onError?.(error);
+    });
   };
 }

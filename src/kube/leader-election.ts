@@ -73,10 +73,10 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
   }
 
   /** Leads until a renewal has been impossible for the deadline, somebody else holds the Lease, or the process ends. */
-  async function hold(): Promise<void> {
+  async function hold(asked: number): Promise<void> {
     const lost = new AbortController();
     const stop = AbortSignal.any([signal, lost.signal]);
-    let renewed = performance.now();
+    let renewed = asked;
     const leadership: Leadership = { signal: stop, holds: () => !stop.aborted && performance.now() - renewed < renewDeadlineMs };
     const work = options.lead(leadership).catch((error: unknown) => {
       options.onError?.(error);
@@ -85,7 +85,7 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
     while (!stop.aborted) {
       await sleep(retryPeriodMs, undefined, { signal: stop }).catch(() => undefined);
       if (stop.aborted || !lease) break;
-      const asked = performance.now();
+      const began = performance.now();
       try {
         lease = await putLease(
           client,
@@ -93,7 +93,7 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
           { ...lease, spec: { ...lease.spec, renewTime: microTime() as never } },
           { signal: stop, timeoutMs: renewDeadlineMs / 2 },
         );
-        renewed = asked;
+        renewed = began;
       } catch (error) {
         if (stop.aborted) break;
         options.onError?.(error);
@@ -117,11 +117,13 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
   }
 
   while (!signal.aborted) {
+    // The Lease runs from when it was asked for, not from when the answer came.
+    const asked = performance.now();
     const acquired = await tryAcquire().catch((error: unknown) => {
       if (!signal.aborted) options.onError?.(error);
       return false;
     });
-    if (acquired) await hold();
+    if (acquired) await hold(asked);
     if (!signal.aborted) await sleep(retryPeriodMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => undefined);
   }
 }

@@ -41,6 +41,17 @@ export type WatchCacheOptions<R extends Raw, T> = {
   key?: (raw: R) => string;
   signal: AbortSignal;
   onError?: (error: unknown) => void;
+  /** Times in milliseconds, for those who cannot wait for the usual ones. */
+  timing?: Partial<WatchTiming>;
+};
+
+type WatchTiming = {
+  /** A watch without a byte for so long is a dead connection: kube-apiserver sends bookmarks about once a minute. */
+  silenceMs: number;
+  /** Pause after attempts that were answered 403 or 404: that changes only when somebody changes it. */
+  absentMs: number;
+  /** Pauses after one, two, ... failures in a row. */
+  backoffMs: readonly number[];
 };
 
 type ListAnswer<R> = { metadata: { resourceVersion: string; continue?: string }; items: R[] };
@@ -48,15 +59,14 @@ type WatchEvent<R> = { type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ER
 
 /** Small pages keep the peak of memory low: the whole list is never there as text. */
 const PAGE = 250;
-/** kube-apiserver sends bookmarks about once a minute; twice that without a byte is a dead connection. */
-const SILENCE_MS = 130_000;
-/** What is forbidden or not there becomes so only when somebody changes it. */
-const ABSENT_MS = 30_000;
-const BACKOFF_MS = [100, 200, 500, 1_000, 2_000, 5_000];
+const TIMING: WatchTiming = { silenceMs: 130_000, absentMs: 30_000, backoffMs: [100, 200, 500, 1_000, 2_000, 5_000] };
+/** A watch that the server ends sooner has not worked: the next one waits. */
+const SHORT_WATCH_MS = 1_000;
 
 /** Lists, watches and lists again when the watch has expired, until the signal is aborted. Never throws: failures are in `failure()`. */
 export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): WatchCache<T> {
   const { client, path, transform, signal } = options;
+  const timing = { ...TIMING, ...options.timing };
   const key = options.key ?? ((raw: R) => raw.metadata.name);
   const selectors = { labelSelector: options.labelSelector, fieldSelector: options.fieldSelector };
   const listeners = new Set<(change: CacheChange<T>) => void>();
@@ -68,7 +78,14 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
   const first = Promise.withResolvers<void>();
 
   const tell = (change: CacheChange<T>) => {
-    for (const listener of listeners) listener(change);
+    for (const listener of listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        // One listener's trouble is neither the watch's nor the other listeners'.
+        options.onError?.(error);
+      }
+    }
   };
 
   async function list(): Promise<void> {
@@ -115,7 +132,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
     const timeoutSeconds = 300 + Math.floor(Math.random() * 300);
     const query = { ...selectors, watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds };
     const response: IncomingMessage = await client.stream({ path, query, signal });
-    response.setTimeout(SILENCE_MS, () => response.destroy(new Error('the watch fell silent')));
+    response.setTimeout(timing.silenceMs, () => response.destroy(new Error('the watch fell silent')));
     failure = undefined;
     for await (const line of lines(response)) {
       heard = performance.now();
@@ -125,12 +142,19 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
 
   async function run(): Promise<void> {
     let failures = 0;
+    const backOff = async (absent: boolean) => {
+      const { backoffMs, absentMs } = timing;
+      const pause = absent && failures > 3 ? absentMs : backoffMs[Math.min(failures, backoffMs.length - 1)];
+      failures++;
+      await sleep(pause, undefined, { signal }).catch(() => undefined);
+    };
     while (!signal.aborted) {
       const began = performance.now();
       try {
         if (resourceVersion === '') await list();
         await watch();
-        failures = 0;
+        if (performance.now() - began > SHORT_WATCH_MS) failures = 0;
+        else await backOff(false);
       } catch (error) {
         if (signal.aborted) return;
         if (isExpired(error) || (error instanceof KubeError && error.code === 400)) resourceVersion = '';
@@ -140,10 +164,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
         }
         // A watch that had worked for a while is retried at once: the server was restarted.
         if (performance.now() - began > 10_000) failures = 0;
-        const absent = error instanceof KubeError && (error.code === 403 || error.code === 404);
-        const backoff = absent && failures > 3 ? ABSENT_MS : BACKOFF_MS[Math.min(failures, BACKOFF_MS.length - 1)];
-        failures++;
-        await sleep(backoff, undefined, { signal }).catch(() => undefined);
+        await backOff(error instanceof KubeError && (error.code === 403 || error.code === 404));
       }
     }
   }
@@ -158,16 +179,17 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
     },
     resourceVersion: () => resourceVersion,
     synced: () => listed,
-    ready: (until) =>
-      Promise.race([
-        first.promise,
-        new Promise<never>((_, reject) => {
-          until.addEventListener('abort', () => reject(until.reason), { once: true });
-        }),
-      ]),
+    async ready(until) {
+      until.throwIfAborted();
+      const given = Promise.withResolvers<never>();
+      const giveUp = () => given.reject(until.reason);
+      until.addEventListener('abort', giveUp, { once: true });
+      await Promise.race([first.promise, given.promise]).finally(() => until.removeEventListener('abort', giveUp));
+    },
     silenceMs: () => performance.now() - heard,
     failure: () => failure,
     onChange(listener, until) {
+      if (until.aborted) return;
       listeners.add(listener);
       until.addEventListener('abort', () => listeners.delete(listener), { once: true });
     },

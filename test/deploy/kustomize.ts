@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments, stringify } from 'yaml';
@@ -31,7 +32,7 @@ const built = new Map<string, Manifest[]>();
 export function build(folder: string): Manifest[] {
   const known = built.get(folder);
   if (known) return known;
-  const text = execFileSync(kubectlPath(), ['kustomize', folder], { encoding: 'utf8', maxBuffer: 16 * 1024 * 1024 });
+  const text = execFileSync(kubectlPath(), ['kustomize', folder], { encoding: 'utf8', stdio: 'pipe', maxBuffer: 16 * 1024 * 1024 });
   const objects = parseAllDocuments(text).map((document) => document.toJS({ maxAliasCount: 0 }) as Manifest);
   built.set(folder, objects);
   return objects;
@@ -41,7 +42,10 @@ export const buildOverlay = (name: string): Manifest[] => build(join(deploy, nam
 
 /** An overlay together with components, as a user would combine them. */
 export function buildWith(overlay: string, parts: readonly string[]): Manifest[] {
-  const folder = mkdtempSync(join(root, 'test/deploy/.combined-'));
+  const key = `${overlay} with ${parts.join()}`;
+  const known = built.get(key);
+  if (known) return known;
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'fairlead-combined-')));
   try {
     const kustomization = {
       apiVersion: 'kustomize.config.k8s.io/v1beta1',
@@ -50,7 +54,9 @@ export function buildWith(overlay: string, parts: readonly string[]): Manifest[]
       components: parts.map((part) => relative(folder, join(deploy, 'components', part))),
     };
     writeFileSync(join(folder, 'kustomization.yaml'), stringify(kustomization));
-    return build(folder);
+    const objects = build(folder);
+    built.set(key, objects);
+    return objects;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

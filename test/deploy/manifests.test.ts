@@ -180,7 +180,9 @@ test.each(components)('component %s adds to every overlay', (component) => {
 });
 
 test('all components together', () => {
-  expect(ofKind(buildWith('overlays/eks-irsa', components), 'ConfigMap').map(({ metadata }) => metadata.name)).toEqual(['fairlead-dashboard']);
+  expect(ofKind(buildWith('overlays/eks-irsa', components), 'ConfigMap').map(({ metadata }) => metadata.name)).toEqual([
+    'fairlead-dashboard',
+  ]);
 });
 
 test('the roles of EKS and the ServiceAccount are made for each other', () => {

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { type Authority, createAuthority, issueCertificate } from '../../e2e/lab/x509.ts';
+import { type Authority, createAuthority, issueCertificate } from '../../e2e/lab/certificates.ts';
 import type { InfraNode, NodeOperation, NodeOperationStatus } from '../../src/hub/nodes/schema.ts';
 
 export type Recorded = {
@@ -58,8 +58,7 @@ export async function startFakeApi(nodes: InfraNode[] = ['n1', 'n2', 'n3', 'n4']
   const serving = issueCertificate(authority, {
     commonName: 'api',
     usages: ['serverAuth'],
-    dnsNames: ['api.example.test'],
-    ipAddresses: ['127.0.0.1'],
+    altNames: ['api.example.test', '127.0.0.1'],
   });
   const watches = new Set<Watch>();
   let version = 100;

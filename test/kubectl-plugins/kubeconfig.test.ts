@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
-import { createAuthority, issueCertificate } from '../../e2e/lab/x509.ts';
+import { createAuthority, issueCertificate } from '../../e2e/lab/certificates.ts';
 import { type FakeApi, startFakeApi } from './fake-api.ts';
 import { type Workbench, workbench } from './plugin.ts';
 

@@ -1,6 +1,6 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { issueCertificate } from '../../e2e/lab/x509.ts';
+import { issueCertificate } from '../../e2e/lab/certificates.ts';
 import { type FakeApi, startFakeApi } from './fake-api.ts';
 import { type Workbench, workbench } from './plugin.ts';
 

@@ -196,6 +196,22 @@ describe('lost connections', () => {
     expect(api.requests.some(({ path, query }) => path.endsWith('/nodeoperations') && !query.has('watch'))).toBe(true);
   });
 
+  test('an operation that ended while nothing could be watched ends the wait without another watch', async () => {
+    api.play = () => undefined;
+    const running = bench.start('kubectl-restart', [`--kubeconfig=${config}`, 'n1']);
+    await waitFor(() => api.watches() === 1, { what: 'the watch' });
+    const [name = ''] = api.operations.keys();
+    api.set(name, { phase: 'Restarting' });
+    await waitFor(() => running.stderr().includes('n1: Restarting'), { what: 'the phase' });
+    const watched = () => api.requests.filter(({ query }) => query.has('watch')).length;
+    api.cutWatches();
+    api.set(name, { phase: 'Succeeded' });
+    api.forgetHistory();
+    expect(await running.done).toMatchObject({ code: 0 });
+    // The one at the beginning, and the one that was answered with 410.
+    expect(watched()).toBe(2);
+  });
+
   test('an operation that may not be watched is reported as accepted, exit code 4', async () => {
     api.play = () => undefined;
     api.intercept = ({ path }, response) => path.endsWith('/nodeoperations') && fail(response, 403, 'Forbidden', 'no');

@@ -183,7 +183,9 @@ export async function kubeApi(options: { tls?: { cert: string; key: string; ca: 
         if (objects.has(pathOf(place, object.metadata.name))) return void refuse(response, 409, 'AlreadyExists');
         return void send(response, 201, write(place, object));
       }
-      return query.get('watch') === 'true' ? watch(response, place, query) : list(response, place, query);
+      const answer = query.get('watch') === 'true' ? watch : list;
+      answer(response, place, query);
+      return;
     }
     const own = pathOf(place, place.name);
     const present = objects.get(own)?.object;
@@ -226,13 +228,13 @@ export async function kubeApi(options: { tls?: { cert: string; key: string; ca: 
     carryOut(response, request);
   }
 
-  const answer = (incoming: IncomingMessage, response: ServerResponse) => {
+  const listener = (incoming: IncomingMessage, response: ServerResponse) => {
     handle(incoming, response).catch((error: unknown) => {
       if (response.headersSent) response.destroy();
       else response.writeHead(500).end(String(error));
     });
   };
-  const server = options.tls ? createTlsServer({ cert: options.tls.cert, key: options.tls.key }, answer) : createServer(answer);
+  const server = options.tls ? createTlsServer({ cert: options.tls.cert, key: options.tls.key }, listener) : createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = `${options.tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const config = new KubeConfig();
@@ -240,7 +242,7 @@ export async function kubeApi(options: { tls?: { cert: string; key: string; ca: 
     {
       name: 'memory',
       server: address,
-      skipTLSVerify: false,
+      skipTLSVerify: !options.tls,
       ...(options.tls && { caData: Buffer.from(options.tls.ca).toString('base64') }),
     },
     { name: 'hub', ...(options.token && { token: options.token }) },

@@ -66,7 +66,8 @@ export function auditLog(options: AuditLogOptions): AuditLog {
   let queued = 0;
   /** Sealed lines that are not out yet: retried as they are, for their place in the chain is taken. */
   let sealed: { bytes: Buffer; last: Position; count: number } | undefined;
-  let unsettled = false;
+  /** When the first line came out that is not known to be durable (milliseconds of performance.now()). */
+  let unsettledSince: number | undefined;
   let outage: Outage | undefined;
   let lost = 0;
   let waiters: Waiter[] = [];
@@ -104,6 +105,12 @@ export function auditLog(options: AuditLogOptions): AuditLog {
     return { bytes: Buffer.from(lines.join('')), last, count };
   }
 
+  async function makeDurable(): Promise<void> {
+    if (unsettledSince === undefined || !position) return;
+    await step(sink.settle(position));
+    unsettledSince = undefined;
+  }
+
   async function drain(): Promise<void> {
     if (rotate) {
       rotate = false;
@@ -125,8 +132,10 @@ export function auditLog(options: AuditLogOptions): AuditLog {
       position = sealed.last;
       await step(sink.append(sealed.bytes));
       sealed = undefined;
-      unsettled = true;
+      unsettledSince ??= performance.now();
     }
+    // Under load the queue may never be empty.
+    if (unsettledSince !== undefined && performance.now() - unsettledSince >= settleMs) await makeDurable();
   }
 
   /** Only when nothing is queued: whoever waits then, waits for what is out. */
@@ -134,12 +143,11 @@ export function auditLog(options: AuditLogOptions): AuditLog {
     const told = waiters;
     waiters = [];
     try {
-      if (unsettled && position) await step(sink.settle(position));
+      await makeDurable();
     } catch (error) {
       waiters = [...told, ...waiters];
       throw error;
     }
-    unsettled = false;
     for (const { resolve } of told) resolve();
   }
 
@@ -189,8 +197,9 @@ export function auditLog(options: AuditLogOptions): AuditLog {
       })
       .finally(() => {
         running = false;
-        if (outage || unsettled) later(wait);
-        if (!outage && (queue.length > 0 || waiters.length > 0 || rotate)) kick();
+        if (outage || unsettledSince !== undefined) later(wait);
+        // Who asked while this run was failing gets an answer of its own, not that of a timer.
+        if (waiters.length > 0 || (!outage && (queue.length > 0 || rotate))) kick();
       })
       .catch((error: unknown) => onError(`audit log ${name}: ${text(error)}`));
   }
@@ -240,7 +249,7 @@ export function auditLog(options: AuditLogOptions): AuditLog {
       if (ended) return;
       await within(stallMs, flush()).catch((error: unknown) => {
         lost += queue.length + (sealed?.count ?? 0);
-        onError(`audit log ${name}: ${lost} entries were lost at the end: ${text(error)}`);
+        onError(`audit log ${name}: ${lost} lines were lost at the end: ${text(error)}`);
       });
       ended = true;
       clearTimeout(timer);

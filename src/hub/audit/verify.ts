@@ -77,8 +77,8 @@ async function readHead(path: string, key: Buffer | undefined): Promise<{ head?:
 }
 
 /**
- * Reads an audit log from its beginning and finds the first break of its chain, in bounded memory. Also right while the log is written: the head is
- * read first, and lines behind it are checked like the others. Rejects with the system's error when the file cannot be read.
+ * Reads an audit log from its beginning and finds the first break of its chain, in bounded memory. The log may be in use: the head is read
+ * first, and lines behind it are checked like the others; a line that is being written at that moment can show as torn. Rejects with the system's error when the file cannot be read.
  */
 export async function verifyChain(path: string, options: VerifyOptions = {}): Promise<Verdict> {
   const { key, after, head: useHead = true } = options;

@@ -2,9 +2,9 @@ import { createHash, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createSecureContext } from 'node:tls';
+import { parseBundle } from './bundle.ts';
 import { pairHolder } from './pair-holder.ts';
 import type { ServingCertificate, ServingPair } from './serving.ts';
-import { parseBundle } from './bundle.ts';
 
 export type CertificateFilesOptions = {
   certFile: string;

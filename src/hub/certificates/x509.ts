@@ -46,7 +46,7 @@ export type IssueOptions = {
   usages?: readonly ('clientAuth' | 'serverAuth')[];
   notBefore: Date;
   notAfter: Date;
-  /** Signs; itself when absent. */
+  /** Signs, with an EC key; itself when absent. */
   issuer?: Issued;
 };
 
@@ -88,37 +88,49 @@ function serialNumber(): ArrayBuffer {
   return serial.buffer;
 }
 
-function extensionsFor(options: IssueOptions, publicKey: KeyObject, signer: KeyObject): Extensions {
+type Signer = { name: Name; key: KeyObject; keyId: ArrayBuffer | Uint8Array };
+
+function signerOf({ cert, key }: Issued): Signer {
+  const { subject, extensions } = AsnConvert.parse(new X509Certificate(cert).raw, Certificate).tbsCertificate;
+  const privateKey = createPrivateKey(key);
+  if (privateKey.asymmetricKeyType !== 'ec') throw new Error(`the key of the issuer must be EC, not ${privateKey.asymmetricKeyType}`);
+  const named = extensions?.find(({ extnID }) => extnID === id_ce_subjectKeyIdentifier);
+  // Another program's CA may have made its key identifier in another way.
+  const id = named ? AsnConvert.parse(named.extnValue.buffer, SubjectKeyIdentifier).buffer : keyId(createPublicKey(privateKey));
+  return { name: subject, key: privateKey, keyId: id };
+}
+
+function extensionsFor(options: IssueOptions, publicKey: KeyObject, signer: Signer): Extensions {
   const { ca = false, usages = [], altNames = [] } = options;
   const keyUsage = ca ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign : KeyUsageFlags.digitalSignature;
   return new Extensions([
     extension(id_ce_basicConstraints, new BasicConstraints({ cA: ca }), true),
     extension(id_ce_keyUsage, new KeyUsage(keyUsage), true),
     extension(id_ce_subjectKeyIdentifier, new SubjectKeyIdentifier(keyId(publicKey))),
-    extension(id_ce_authorityKeyIdentifier, new AuthorityKeyIdentifier({ keyIdentifier: new KeyIdentifier(keyId(signer)) })),
+    extension(id_ce_authorityKeyIdentifier, new AuthorityKeyIdentifier({ keyIdentifier: new KeyIdentifier(signer.keyId) })),
     ...(usages.length > 0 ? [extension(id_ce_extKeyUsage, new ExtendedKeyUsage(usages.map((usage) => USAGES[usage])))] : []),
     ...(altNames.length > 0 ? [extension(id_ce_subjectAltName, new SubjectAlternativeName(altNames.map(generalName)))] : []),
   ]);
 }
 
-/** A new key pair and a certificate for it. Throws when the names or dates cannot be written, or `issuer` cannot be read. */
+/** A new key pair and a certificate for it. Throws when the names or dates cannot be written, or `issuer` cannot be read or has no EC key. */
 export function issueCertificate(options: IssueOptions): Issued {
   const { notBefore, notAfter, issuer } = options;
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const subject = distinguishedName(options.commonName, options.organizations ?? []);
-  const signer = issuer ? createPrivateKey(issuer.key) : privateKey;
+  const signer = issuer ? signerOf(issuer) : { name: subject, key: privateKey, keyId: keyId(publicKey) };
   const signature = new AlgorithmIdentifier({ algorithm: ECDSA_WITH_SHA256 });
   const tbsCertificate = new TBSCertificate({
     version: Version.v3,
     serialNumber: serialNumber(),
     signature,
-    issuer: issuer ? AsnConvert.parse(new X509Certificate(issuer.cert).raw, Certificate).tbsCertificate.subject : subject,
+    issuer: signer.name,
     validity: new Validity({ notBefore, notAfter }),
     subject,
     subjectPublicKeyInfo: AsnConvert.parse(spkiOf(publicKey), SubjectPublicKeyInfo),
-    extensions: extensionsFor(options, publicKey, createPublicKey(signer)),
+    extensions: extensionsFor(options, publicKey, signer),
   });
-  const signatureValue = new Uint8Array(sign('sha256', new Uint8Array(AsnConvert.serialize(tbsCertificate)), signer)).buffer;
+  const signatureValue = new Uint8Array(sign('sha256', new Uint8Array(AsnConvert.serialize(tbsCertificate)), signer.key)).buffer;
   const certificate = AsnConvert.serialize(new Certificate({ tbsCertificate, signatureAlgorithm: signature, signatureValue }));
   return {
     cert: new X509Certificate(Buffer.from(certificate)).toString(),

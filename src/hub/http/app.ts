@@ -43,6 +43,9 @@ export type AppOptions = {
   log: (id: string, error: unknown) => void;
 };
 
+/** How long a client may take to read an answer that came at the last moment. */
+const READ_ANSWER_MS = 10_000;
+
 /** What the steps learn of one request. */
 type State = { target: Target; auditID: string; info?: RequestInfo; caller?: Caller };
 
@@ -126,6 +129,11 @@ export function hubApp(options: AppOptions): RequestListener {
       gone.abort(new Error('the client has gone'));
     });
     const deadline = route.longRunning ? options.closing : AbortSignal.timeout(options.requestTimeoutMs);
+    if (!route.longRunning) {
+      // A client that does not read its answer would keep its place, and the answer in memory, for ever.
+      const cut = setTimeout(() => response.destroy(), options.requestTimeoutMs + READ_ANSWER_MS);
+      response.once('close', () => clearTimeout(cut));
+    }
     const context: RequestContext = {
       info,
       user: caller.user,

@@ -11,6 +11,8 @@ const PASSED = new Set([400, 406, 410, 413, 422]);
  */
 export function toStatusError(error: unknown, log: (id: string, error: unknown) => void): StatusError {
   if (error instanceof StatusError) return error;
+  // What AbortSignal.timeout aborts with: the time for the request is over.
+  if (error instanceof DOMException && error.name === 'TimeoutError') return timeout('the request took too long; try again');
   if (error instanceof KubeError) {
     if (PASSED.has(error.code)) {
       const passed = new StatusError(error.code, error.reason || 'BadRequest', error.message);

@@ -16,6 +16,8 @@ export type ListenerOptions = {
   isTrusted: (socket: TLSSocket) => boolean;
   signal: AbortSignal;
   onError: (error: unknown) => void;
+  /** Other limits than those of kube-apiserver. */
+  limits?: Partial<typeof SERVER>;
 };
 
 export type Listener = {
@@ -38,7 +40,7 @@ const MAX_CONNECTIONS = 10_000;
 /** Listens with TLS and HTTP/1.1. A new certificate or request-header CA is taken into use without closing anything. */
 export async function listen(app: RequestListener, options: ListenerOptions): Promise<Listener> {
   const { certificate, signal } = options;
-  const server = createServer({ ...SERVER, ...listenerTlsOptions(certificate.current(), options.requestHeaderCA()) });
+  const server = createServer({ ...SERVER, ...options.limits, ...listenerTlsOptions(certificate.current(), options.requestHeaderCA()) });
   renewConnections(server, options.requestHeaderCA(), options.isTrusted);
   server.maxHeadersCount = 0;
   server.maxConnections = MAX_CONNECTIONS;

@@ -43,13 +43,15 @@ export function requestInfo(method: string, { path, query }: Target): RequestInf
 function verbOf(method: string, name: string, query: URLSearchParams): Verb {
   if (method === 'GET' || method === 'HEAD') {
     if (name !== '') return 'get';
-    const watch = query.get('watch');
-    return watch === 'true' || watch === '1' ? 'watch' : 'list';
+    return isSet(query.get('watch')) ? 'watch' : 'list';
   }
   const verb = METHOD_VERBS[method];
   if (!verb) throw badRequest(`the method ${method.slice(0, 32)} has no meaning here`);
   return verb === 'delete' && name === '' ? 'deletecollection' : verb;
 }
+
+/** A boolean parameter as kube-apiserver reads it: only its absence, `false` and `0` are false. The Python client sends `watch=True`. */
+const isSet = (value: string | null) => value !== null && value !== '0' && value.toLowerCase() !== 'false';
 
 function segment(raw: string): string {
   let text: string;

@@ -2,8 +2,8 @@ import { constants, randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server, ServerOptions } from 'node:https';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
-import type { ServingPair } from '../certificates/serving.ts';
 import { parseBundle } from '../certificates/bundle.ts';
+import type { ServingPair } from '../certificates/serving.ts';
 
 /** Milliseconds for a TLS handshake. */
 const HANDSHAKE_MS = 10_000;

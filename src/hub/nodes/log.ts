@@ -9,9 +9,10 @@ const line = (operation: Operation, entry: { phase: string; time: string; messag
 
 function truth(query: URLSearchParams, name: string): boolean {
   const value = query.get(name);
-  if (value === null || value === 'false' || value === '0') return false;
-  if (value === '' || value === 'true' || value === '1') return true;
-  throw badRequest(`${name}: must be true or false, not ${JSON.stringify(value.slice(0, 32))}`);
+  const text = value?.toLowerCase();
+  if (text === undefined || text === 'false' || text === '0') return false;
+  if (text === '' || text === 'true' || text === '1') return true;
+  throw badRequest(`${name}: must be true or false, not ${JSON.stringify(value?.slice(0, 32))}`);
 }
 
 function tail(query: URLSearchParams): number {
@@ -59,12 +60,16 @@ export function nodeLog(room: NodeRoom): Handler {
           };
           if (stop.aborted) return finish();
           stop.addEventListener('abort', finish, { once: true });
-          room.operations.onChange(({ object }) => {
-            if (!object || !('operation' in object) || !ofNode(object.operation)) return;
-            const { operation } = object;
+          const show = (operation: Operation) => {
+            if (!ofNode(operation)) return;
             const history = operation.status.history ?? [];
             for (const entry of history.slice(told.get(operation.metadata.name) ?? 0)) response.write(line(operation, entry));
             told.set(operation.metadata.name, history.length);
+          };
+          room.operations.onChange(({ name, object }) => {
+            // After a new list each operation may have gone on.
+            if (name === undefined) for (const operation of room.operations.operations()) show(operation);
+            else if (object && 'operation' in object) show(object.operation);
           }, stop);
         });
       },

@@ -1,4 +1,4 @@
-import { LAST_RESTART, RUNNING_OPERATION, VETO } from './annotations.ts';
+import { CORDONED_BY, LAST_RESTART, RUNNING_OPERATION, VETO } from './annotations.ts';
 import { API_VERSION, type InfraNode } from './schema.ts';
 
 /** The part of a core Node that this room reads. */
@@ -32,6 +32,8 @@ export type NodeFacts = {
   controlPlane: boolean;
   zone: string;
   operation: string | undefined;
+  /** The operation that cordoned it. */
+  cordonedBy: string | undefined;
   lastRestart: { time: string; operation?: string; requestedBy?: string } | undefined;
   veto: string | undefined;
 };
@@ -57,6 +59,7 @@ export function nodeFacts(node: CoreNode): NodeFacts {
     controlPlane: CONTROL_PLANE_LABELS.some((label) => label in labels),
     zone: ZONE_LABELS.map((label) => labels[label]).find(Boolean) ?? '',
     operation: metadata.annotations?.[RUNNING_OPERATION],
+    cordonedBy: metadata.annotations?.[CORDONED_BY],
     lastRestart: parseLastRestart(metadata.annotations?.[LAST_RESTART]),
     veto: metadata.annotations?.[VETO],
   };

@@ -26,6 +26,7 @@ import { foreignHolder, lockName, MEDIK8S_NAMESPACE } from './operations/node-lo
 import { operationsCache } from './operations/operations-cache.ts';
 import { runOperations } from './operations/runner.ts';
 import { operationStore } from './operations/store.ts';
+import { turns } from './operations/turns.ts';
 import { nodeResources } from './resources.ts';
 import type { NodeRoom } from './room.ts';
 import type { NodeSettings } from './settings.ts';
@@ -43,6 +44,9 @@ export type NodeRoomOptions = {
   signal: AbortSignal;
   onError: (error: unknown) => void;
 };
+
+/** Calls of clouds with an effect that are under way at the same time. */
+const CLOUD_CALLS = 16;
 
 /** Everything about nodes: the resources to serve, the work of the leader, and checks for readiness. */
 export type Nodes = {
@@ -114,6 +118,7 @@ export function nodeRoom(options: NodeRoomOptions): Nodes {
         store,
         cache: operations,
         identity: options.identity,
+        cloudTurn: turns(CLOUD_CALLS),
         onError,
       }),
     checks: { nodes: synced(directory.cache, 'nodes'), operations: synced(operations, 'operations') },

@@ -1,5 +1,5 @@
 import type { TObject } from 'typebox';
-import { isConflict, KubeUnreachableError } from '../../kube/errors.ts';
+import { isConflict, isNotFound, KubeUnreachableError } from '../../kube/errors.ts';
 import { readOptions } from '../http/query-options.ts';
 import type { Handler, Reply, RequestContext } from '../http/resource.ts';
 import { conflict, forbidden, invalid, notFound, serviceUnavailable, tooManyRequests } from '../http/status.ts';
@@ -177,10 +177,17 @@ async function create(name: string, spec: NodeOperationSpec, status: NodeOperati
   try {
     operation = await room.store.create(name, spec, status);
   } catch (error) {
-    // An answer that was lost, or a repeated request that was faster: what stands there decides.
-    const there =
-      isConflict(error) || error instanceof KubeUnreachableError ? await room.store.get(name).catch(() => undefined) : undefined;
-    if (there) return { code: isConflict(error) ? 200 : 201, object: there };
+    if (isConflict(error) || error instanceof KubeUnreachableError) {
+      // An answer that was lost, or a repeated request that was faster: what stands there decides.
+      let unknown = false;
+      const there = await room.store.get(name).catch((missing: unknown) => {
+        unknown = !isNotFound(missing);
+        return undefined;
+      });
+      if (there) return { code: isConflict(error) ? 200 : 201, object: there };
+      // It may stand there and be run: its place is kept, and housekeeping clears it if there is nothing.
+      if (unknown) throw error;
+    }
     await room.ledger.remove([name]).catch(room.onError);
     throw error;
   }

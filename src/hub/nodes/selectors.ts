@@ -7,7 +7,7 @@ type Term = { field: string; operator: '=' | '!='; value: string };
 /** Terms of a field selector: `a=b,c!=d`, with `\` before `,`, `=` and `\` in values. Throws StatusError 400. */
 export function parseFieldSelector(text: string): Term[] {
   const terms: Term[] = [];
-  for (const part of text.split(/(?<!\\),/)) {
+  for (const part of text.split(/(?<=(?<!\\)(?:\\\\)*),/)) {
     if (part === '') continue;
     const match = /^([^=!\\]+)(==|=|!=)((?:[^\\,=]|\\[\\,=])*)$/.exec(part);
     if (!match) throw badRequest(`invalid field selector: ${JSON.stringify(part.slice(0, 64))}; can't understand it`);
@@ -19,18 +19,15 @@ export function parseFieldSelector(text: string): Term[] {
 
 const escapeValue = (value: string) => value.replace(/[\\,=]/g, '\\$&');
 
-function unsupported(resource: string, selector: string, field: string) {
-  return badRequest(
-    `Unable to find "infraops.michael.io/v1, Resource=${resource}" that match label selector "", field selector ${JSON.stringify(selector.slice(0, 256))}: field label not supported: ${field.slice(0, 64)}`,
-  );
-}
+/** In kube-apiserver's words; kubectl puts the resource and the selectors before them. */
+const unsupported = (field: string) => badRequest(`field label not supported: ${field.slice(0, 64)}`);
 
 export const NODE_FIELDS = ['metadata.name', 'spec.unschedulable'];
 export const OPERATION_FIELDS = ['metadata.name', 'spec.nodeName', 'spec.action', 'status.phase'];
 
 /** The field selector for core Nodes; both know the same fields. */
 export function nodeFieldSelector(text: string): string {
-  for (const { field } of parseFieldSelector(text)) if (!NODE_FIELDS.includes(field)) throw unsupported('nodes', text, field);
+  for (const { field } of parseFieldSelector(text)) if (!NODE_FIELDS.includes(field)) throw unsupported(field);
   return text;
 }
 
@@ -47,7 +44,7 @@ export function operationSelectors(labelSelector: string, fieldSelector: string)
     else if (field === 'spec.nodeName') labels.push(`${NODE_LABEL}${operator}${labelValue(nodeLabel(value))}`);
     else if (field === 'spec.action') labels.push(`${ACTION_LABEL}${operator}${labelValue(value)}`);
     else if (field === 'status.phase') labels.push(`${PHASE_LABEL}${operator}${labelValue(value)}`);
-    else throw unsupported('nodeoperations', fieldSelector, field);
+    else throw unsupported(field);
   }
   return { labelSelector: labels.join(','), ...(fields.length > 0 && { fieldSelector: fields.join(',') }) };
 }

@@ -26,19 +26,27 @@ test('the chain goes on after a restart, and every line is an Event or a note', 
   expect((await stat(path)).mode & 0o777).toBe(0o600);
 });
 
-test('the head follows by itself under a steady load', async (context) => {
+test('the head follows by itself while the queue is never empty', async (context) => {
   const path = join(await folder(context), 'audit.log');
   const log = logOf(path, context);
   let number = 0;
+  let producing = true;
+  const produce = () => {
+    if (!producing) return;
+    for (let more = 0; more < 3; more++) log.write(entry(number++));
+    setImmediate(produce);
+  };
+  produce();
+  context.onTestFinished(() => {
+    producing = false;
+  });
   const head = () =>
     readFile(`${path}.head`, 'utf8').then(
       (text) => (JSON.parse(text) as { seq: number }).seq,
       () => -1,
     );
-  await eventually('a head beyond 100 while lines are written', async () => {
-    for (let more = 0; more < 20; more++) log.write(entry(number++));
-    return (await head()) > 100;
-  });
+  await eventually('a head beyond 100 while lines are written', async () => (await head()) > 100);
+  producing = false;
   await log.close();
   expect(await verifyChain(path)).toMatchObject({ ok: true, lines: number + 1 });
 });

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -64,4 +64,29 @@ test.skipIf(!hasOpenssl)('openssl accepts the chain by its strictest rules (skip
     const answer = spawnSync('openssl', options, { encoding: 'utf8' });
     expect(answer.stderr + answer.stdout).toContain(': OK');
   }
+});
+
+test.skipIf(!hasOpenssl)('a CA that another program made signs too (skipped where there is no openssl command)', async () => {
+  const [key, cert, own] = ['other.key', 'other.pem', 'own.pem'].map((name) => join(folder, name)) as [string, string, string];
+  const subject = ['-subj', '/C=XX/O=other ö/CN=other', '-utf8', '-addext', 'keyUsage=critical,keyCertSign'];
+  const made = spawnSync('openssl', [
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-keyout',
+    key,
+    '-out',
+    cert,
+    ...subject,
+  ]);
+  expect(made.status, made.stderr.toString()).toBe(0);
+  const issuer = { cert: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
+  const dated = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 3_600_000) };
+  await writeFile(own, issueCertificate({ ...dated, commonName: 'own', issuer }).cert);
+  const answer = spawnSync('openssl', ['verify', '-x509_strict', '-CAfile', cert, own], { encoding: 'utf8' });
+  expect(answer.stderr + answer.stdout).toContain(': OK');
 });

@@ -2,6 +2,7 @@ import { type Cloud, CloudError } from '../clouds/cloud.ts';
 import type { InstanceRef } from '../clouds/provider-id.ts';
 import type { CloudCall, NodeOperationStatus } from '../schema.ts';
 import { FencedError, type OperationRecord } from './record.ts';
+import type { Turns } from './turns.ts';
 
 export type CallAction = CloudCall['action'];
 
@@ -23,8 +24,12 @@ export type CloudCallOptions = {
   action: CallAction;
   /** Whether this replica still leads, by its own clock. */
   holds: () => boolean;
+  /** Waits for a turn: clouds throttle, and an intent must be followed by its call at once, which 500 together cannot. */
+  turn: Turns;
   /** How old the written intent may be when the bytes leave; a process that was frozen in between must not send any more. */
   fenceMs: number;
+  /** Done before the intent is written: whatever may take long (loading the SDK, fetching credentials) and would make the intent too old. */
+  prepare: () => Promise<void>;
   /** Whether there is evidence that an earlier call of this action took effect. Asked repeatedly while the outcome is unknown. */
   happened: () => Promise<boolean>;
   /** How long evidence is waited for before the call is repeated. */
@@ -38,6 +43,14 @@ export type CloudCallOptions = {
 };
 
 const RETRY_MS = [1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
+
+/** Another write was faster than the intent; what stands there now decides anew. */
+class OvertakenError extends Error {
+  override name = 'OvertakenError';
+}
+
+const isSame = (a: CloudCall | undefined, b: CloudCall | undefined) =>
+  a?.attempt === b?.attempt && a?.state === b?.state && a?.time === b?.time;
 
 const lastCall = (status: NodeOperationStatus, action: CallAction) => status.calls?.findLast((call) => call.action === action);
 
@@ -70,8 +83,19 @@ export async function callCloud(options: CloudCallOptions): Promise<void> {
         return;
       }
     }
+    if (last && options.leftMs() <= 0)
+      throw new OperationError(
+        'CloudUnanswered',
+        `${action}: there is no time left to try again; the last call: ${last.message ?? last.state}`,
+      );
     const attempt = (last?.attempt ?? 0) + 1;
-    const error = await send(options, attempt);
+    let error: CloudError | undefined;
+    try {
+      error = await options.turn(() => send(options, attempt, last));
+    } catch (overtaken) {
+      if (overtaken instanceof OvertakenError) continue;
+      throw overtaken;
+    }
     if (!error) return;
     const state = error.mayHaveHappened ? 'Unknown' : 'Refused';
     await record.save((status) =>
@@ -93,15 +117,21 @@ export async function callCloud(options: CloudCallOptions): Promise<void> {
   }
 }
 
-/** Writes the intent and calls. Returns the error when the cloud did not accept. */
-async function send(options: CloudCallOptions, attempt: number): Promise<CloudError | undefined> {
+/** Writes the intent and calls. Returns the error when the cloud did not accept. Throws OvertakenError when `previous` is no longer the last call. */
+async function send(options: CloudCallOptions, attempt: number, previous: CloudCall | undefined): Promise<CloudError | undefined> {
   const { record, action, cloud, ref } = options;
+  await options.prepare();
   let intended = performance.now();
+  let intent: CloudCall | undefined;
   const cancellable = (record.status.calls ?? []).length === 0;
   await record.save(
     (status) => {
+      const standing = lastCall(status, action);
+      // Our own intent may stand there already, when the answer to its write was lost.
+      if (!isSame(standing, previous) && !isSame(standing, intent)) throw new OvertakenError(`call ${standing?.attempt} stands there`);
       intended = performance.now();
-      return withCall(status, { action, attempt, state: 'Sending', time: new Date().toISOString() });
+      intent = { action, attempt, state: 'Sending', time: new Date().toISOString() };
+      return withCall(status, intent);
     },
     { cancellable },
   );
@@ -119,10 +149,9 @@ async function send(options: CloudCallOptions, attempt: number): Promise<CloudEr
   } catch (error) {
     if (error instanceof CloudError) return error;
     if (options.signal.aborted) throw new FencedError('leadership is lost');
-    // The call was held back before a byte left. The intent stands, so it is treated as unknown: waiting for evidence costs time, never a second restart.
+    // The call was held back before a byte left, and only who still holds the operation can write that down: nothing can have happened.
     if (error instanceof FencedError || (error instanceof Error && error.cause instanceof FencedError)) {
-      return new CloudError('Transient', 'Fenced', 'the call was held back because this process had been stopped for too long', {
-        mayHaveHappened: true,
+      return new CloudError('Transient', 'Fenced', 'the call was held back because too much time had passed since it was written down', {
         cause: error,
       });
     }
@@ -140,6 +169,11 @@ async function evidence(options: CloudCallOptions): Promise<boolean> {
   for (;;) {
     if (await options.happened()) return true;
     if (performance.now() - began >= options.evidenceMs) return false;
+    if (options.leftMs() <= 0)
+      throw new OperationError(
+        'OutcomeUnknown',
+        `${options.action}: no answer came, and nothing shows that it took effect, until the timeout`,
+      );
     await options.pause(Math.min(options.pollMs, options.evidenceMs));
   }
 }

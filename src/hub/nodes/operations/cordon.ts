@@ -58,6 +58,21 @@ function ownsCordon(node: V1Node): boolean {
   });
 }
 
+/** Removes an annotation of the node while it has this value. A node that is gone is no error. */
+export async function removeAnnotation(client: KubeClient, nodeName: string, name: string, value: string): Promise<void> {
+  for (;;) {
+    try {
+      const node = await client.request<V1Node>({ path: path(nodeName) });
+      if (node.metadata?.annotations?.[name] !== value) return;
+      await patchNode(client, nodeName, { metadata: { resourceVersion: node.metadata.resourceVersion, annotations: { [name]: null } } });
+      return;
+    } catch (error) {
+      if (isNotFound(error)) return;
+      if (!isConflict(error)) throw error;
+    }
+  }
+}
+
 /** Sets (or with null removes) annotations of the node; a node that is gone is no error. */
 export async function annotateNode(client: KubeClient, nodeName: string, annotations: Record<string, string | null>): Promise<void> {
   try {

@@ -29,11 +29,21 @@ export async function drainNode(input: DrainInput): Promise<void> {
   let evicted = 0;
   await input.progress(pods.length, 0);
   const waiting = [...pods];
+  let failed = false;
+  // The first failure ends the drain and the node is uncordoned: the other workers must not evict any more.
+  const goOn = () => {
+    if (failed) throw new OperationError('DrainFailed', 'another pod could not be evicted');
+  };
   const worker = async () => {
-    for (let pod = waiting.shift(); pod; pod = waiting.shift()) {
-      await removePod(input, pod);
-      evicted++;
-      if (evicted % 10 === 0 || evicted === pods.length) await input.progress(pods.length, evicted);
+    try {
+      for (let pod = waiting.shift(); pod; pod = waiting.shift()) {
+        await removePod(input, pod, goOn);
+        evicted++;
+        if (evicted % 10 === 0 || evicted === pods.length) await input.progress(pods.length, evicted);
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
     }
   };
   await Promise.all(Array.from({ length: Math.min(PARALLEL, pods.length) }, worker));
@@ -80,7 +90,7 @@ async function daemonSetExists(input: DrainInput, pod: V1Pod, known: Map<string,
 }
 
 /** Evicts one pod, as often as its budget or the API server asks to wait, and waits until it is gone. */
-async function removePod(input: DrainInput, pod: V1Pod): Promise<void> {
+async function removePod(input: DrainInput, pod: V1Pod, goOn: () => void): Promise<void> {
   const { client, options } = input;
   const name = pod.metadata?.name ?? '';
   const namespace = pod.metadata?.namespace ?? '';
@@ -88,6 +98,7 @@ async function removePod(input: DrainInput, pod: V1Pod): Promise<void> {
   const grace = options.gracePeriodSeconds >= 0 ? { gracePeriodSeconds: options.gracePeriodSeconds } : {};
   const deleteOptions = { ...grace, preconditions: { uid: pod.metadata?.uid } };
   for (let asked = false; ; ) {
+    goOn();
     try {
       if (!asked && options.disableEviction) {
         await client.request({ method: 'DELETE', path, body: { apiVersion: 'v1', kind: 'DeleteOptions', ...deleteOptions } });
@@ -107,9 +118,10 @@ async function removePod(input: DrainInput, pod: V1Pod): Promise<void> {
           'DrainFailed',
           `evicting pod ${namespace}/${name}: ${error instanceof Error ? error.message : String(error)}`,
         );
-      if (input.leftMs() <= EVICTION_RETRY_MS)
+      if (input.leftMs() <= 0)
         throw new OperationError('DrainTimeout', `pod ${namespace}/${name} could not be evicted in time: ${(error as Error).message}`);
-      await input.pause(error instanceof KubeError && error.code === 429 ? EVICTION_RETRY_MS : GONE_POLL_MS);
+      const retry = error instanceof KubeError && error.code === 429 ? EVICTION_RETRY_MS : GONE_POLL_MS;
+      await input.pause(Math.max(Math.min(retry, input.leftMs()), 1));
       continue;
     }
     if (input.leftMs() <= 0) throw new OperationError('DrainTimeout', `pod ${namespace}/${name} was evicted but is not gone in time`);

@@ -1,11 +1,14 @@
+import type { KubeClient } from '../../../kube/client.ts';
 import { isConflict, isNotFound } from '../../../kube/errors.ts';
 import type { NodeDirectory } from '../node-directory.ts';
 import type { NodeSettings } from '../settings.ts';
 import type { Ledger } from './ledger.ts';
+import { clearLeftovers } from './leftovers.ts';
 import type { OperationsCache } from './operations-cache.ts';
 import { isFinal, type Operation, type OperationStore } from './store.ts';
 
 export type HousekeepingInput = {
+  client: KubeClient;
   store: OperationStore;
   cache: OperationsCache;
   ledger: Ledger;
@@ -23,6 +26,7 @@ const DELETE_BATCH = 100;
 /** Brings the ledger and the operations together after crashes, and deletes the oldest of the ended operations. */
 export async function keepHouse(input: HousekeepingInput): Promise<void> {
   await reconcileLedger(input);
+  await clearLeftovers({ ...input, namespace: input.settings.namespace });
   await prune(input);
 }
 
@@ -48,7 +52,7 @@ async function reconcileLedger({ cache, ledger, store, directory, running }: Hou
   const known = new Set(entries.map((entry) => entry.name));
   for (const operation of cache.operations()) {
     const { name } = operation.metadata;
-    if (known.has(name) || running.has(name) || isFinal(operation.status.phase)) continue;
+    if (known.has(name) || isFinal(operation.status.phase)) continue;
     // The cache may lag behind an operation that has just ended.
     const current = await store.get(name).catch(absent);
     if (!current || isFinal(current.status.phase)) continue;

@@ -118,6 +118,8 @@ export function operationLedger(client: KubeClient, namespace: string): Ledger {
         for (const entry of batch) entry.reject(error);
       });
     }
+    // Here, not when the promise is settled: what is queued in between would wait for the next one.
+    flushing = false;
   }
 
   function enqueue(work: Work): Promise<void> {
@@ -125,11 +127,10 @@ export function operationLedger(client: KubeClient, namespace: string): Ledger {
       queue.push({ work, resolve, reject });
       if (flushing) return;
       flushing = true;
-      flush()
-        .catch(reject)
-        .finally(() => {
-          flushing = false;
-        });
+      flush().catch((error: unknown) => {
+        flushing = false;
+        reject(error);
+      });
     });
   }
 

@@ -11,6 +11,14 @@ export const lockName = (nodeName: string): string => `node-${nodeName}`;
 const HOLDER_PREFIX = 'fairlead-hub/';
 const holderOf = (operation: string) => `${HOLDER_PREFIX}${operation}`;
 
+/** The node and the operation of ours that a Lease locks; undefined for any other Lease. */
+export function operationOf(lease: V1Lease): { node: string; operation: string } | undefined {
+  const holder = lease.spec?.holderIdentity ?? '';
+  const name = lease.metadata?.name ?? '';
+  if (!holder.startsWith(HOLDER_PREFIX) || !name.startsWith('node-')) return undefined;
+  return { node: name.slice('node-'.length), operation: holder.slice(HOLDER_PREFIX.length) };
+}
+
 /** Whether a Lease is held now. Its duration counts from its renewTime, by the clock of whoever wrote it: other systems write these Leases that way. */
 export function isHeld(lease: V1Lease, now: Date): boolean {
   if (!lease.spec?.holderIdentity) return false;

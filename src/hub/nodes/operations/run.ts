@@ -15,9 +15,11 @@ import type { NodeSettings } from '../settings.ts';
 import { type CallAction, callCloud, OperationError } from './cloud-call.ts';
 import { annotateNode, cordon, uncordon } from './cordon.ts';
 import { drainNode } from './drain.ts';
+import { catchUp, currentBoot } from './fresh-node.ts';
 import type { Ledger } from './ledger.ts';
 import { isAbsent, lockNode, MEDIK8S_NAMESPACE, unlockNode } from './node-lock.ts';
 import { CancelledError, FencedError, type OperationRecord } from './record.ts';
+import type { Turns } from './turns.ts';
 
 export type RunDependencies = {
   client: KubeClient;
@@ -29,6 +31,8 @@ export type RunDependencies = {
   settings: NodeSettings;
   events: EventRecorder;
   metrics: NodeMetrics;
+  /** Calls of clouds take turns. */
+  cloudTurn: Turns;
 };
 
 /** The written intent of a cloud call may be this old when its bytes leave. Shorter than any lease, so a successor's evidence wait outlasts it. */
@@ -69,6 +73,8 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
   /** Does `work` again while the API server is away or in trouble. */
   const patiently = async <T>(work: () => Promise<T>): Promise<T> => {
     for (let tries = 0; ; tries++) {
+      // A process that was frozen must not go on where it stopped: its successor may have ended the operation.
+      if (!leadership.holds()) throw new FencedError('leadership is lost');
       try {
         return await work();
       } catch (error) {
@@ -174,9 +180,11 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
     const leftMs = deadline();
     const signal = AbortSignal.timeout(Math.max(Math.ceil(leftMs()), 1));
 
+    const gone = () => new OperationError('MachineGone', `the cloud has no instance ${ref.instanceID} any more`);
     const power = async (): Promise<PowerState> => {
       try {
-        return (await cloud.describe(ref, { signal: AbortSignal.timeout(15_000) })).powerState;
+        const limit = Math.max(1, Math.min(15_000, Math.ceil(leftMs())));
+        return (await cloud.describe(ref, { signal: AbortSignal.timeout(limit) })).powerState;
       } catch (error) {
         if (error instanceof CloudError && error.kind === 'NotFound') return 'Terminated';
         if (error instanceof CloudError) return 'Unknown';
@@ -187,7 +195,7 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
       for (let last: PowerState = 'Unknown'; ; ) {
         last = await power();
         if (last === wanted) return;
-        if (last === 'Terminated') throw new OperationError('MachineGone', `the cloud has no instance ${ref.instanceID} any more`);
+        if (last === 'Terminated') throw gone();
         if (leftMs() <= 0) throw new OperationError(timeoutReason, `the cloud says ${last}, not ${wanted}, after the timeout`);
         await pause(Math.min(DESCRIBE_MS, Math.max(leftMs(), POLL_MS), 1_000));
       }
@@ -199,7 +207,12 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
         ref,
         action,
         holds: leadership.holds,
+        turn: deps.cloudTurn,
         fenceMs: FENCE_MS,
+        async prepare() {
+          if ((await power()) === 'Terminated') throw gone();
+          await noteBoot();
+        },
         happened,
         evidenceMs: settings.evidenceMs,
         pollMs: POLL_MS,
@@ -207,6 +220,15 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
         leftMs,
         signal,
       });
+    await catchUp(client, directory, node, { patiently, pause, leftMs });
+    /** The boot that the call is to end. The one at admission may be over by now: the node booted by itself, or while it was drained. */
+    const noteBoot = async () => {
+      if (record.status.calls?.length) return;
+      const bootID = await patiently(() => currentBoot(client, node));
+      if (bootID === '' || bootID === record.status.bootIDBefore) return;
+      await record.save((status) => ({ ...status, bootIDBefore: bootID }), { cancellable: true });
+      await catchUp(client, directory, node, { patiently, pause, leftMs });
+    };
     const rebooted = async () => {
       const facts = directory.get(node);
       const before = record.status.bootIDBefore;

@@ -74,25 +74,26 @@ export async function runOperations(leadership: Leadership, options: RunnerOptio
 
   /** Makes this replica the holder, so that a former one fails its next compare-and-swap. Undefined when there is nothing left to do. */
   async function claim(operation: Operation): Promise<Operation | undefined> {
+    let fresh = false;
     for (let current = operation; ; ) {
       if (isFinal(current.status.phase)) return undefined;
       if (leadership.signal.aborted) throw new FencedError('leadership is lost');
-      if (current.status.holder === options.identity) return current;
-      const now = new Date().toISOString();
+      // What the cache says may be from before the last writes of this same replica; only a write or a read shows what stands there.
+      if (fresh && current.status.holder === options.identity) return current;
       try {
-        return await options.store.update(current, {
-          ...current.status,
-          holder: options.identity,
-          startTime: current.status.startTime ?? now,
-        });
+        if (current.status.holder !== options.identity) {
+          const startTime = current.status.startTime ?? new Date().toISOString();
+          return await options.store.update(current, { ...current.status, holder: options.identity, startTime });
+        }
       } catch (error) {
         if (!isConflict(error)) throw error;
-        try {
-          current = await options.store.get(current.metadata.name);
-        } catch (missing) {
-          if (isNotFound(missing)) return undefined;
-          throw missing;
-        }
+      }
+      try {
+        current = await options.store.get(current.metadata.name);
+        fresh = true;
+      } catch (missing) {
+        if (isNotFound(missing)) return undefined;
+        throw missing;
       }
     }
   }

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { KubeClient } from '../../../kube/client.ts';
+import { KubeError } from '../../../kube/errors.ts';
 import type { Raw } from '../../../kube/watch-cache.ts';
 import { ACTION_LABEL, NODE_LABEL, OBJECT_LABEL, PHASE_LABEL } from '../annotations.ts';
 import { type Action, API_VERSION, type NodeOperation, type NodeOperationSpec, type NodeOperationStatus, type Phase } from '../schema.ts';
@@ -31,7 +32,7 @@ export function operationName(nodeName: string, action: Action, requestID: strin
   const suffix = requestID
     ? createHash('sha256').update(`${nodeName}\0${action}\0${requestID}`).digest('hex').slice(0, 16)
     : randomBytes(5).toString('hex');
-  return `${action.toLowerCase()}-${nodeName.slice(0, 200)}-${suffix}`;
+  return `${action.toLowerCase()}-${nodeName.slice(0, 200).replace(/[^a-z0-9]+$/, '')}-${suffix}`;
 }
 
 /** The operation in a ConfigMap. Throws an Error that names the ConfigMap when its data is not one (somebody edited it). */
@@ -67,6 +68,7 @@ const labelsOf = (spec: NodeOperationSpec, status: NodeOperationStatus) => ({
 export type OperationStore = {
   path: string;
   create(name: string, spec: NodeOperationSpec, status: NodeOperationStatus): Promise<Operation>;
+  /** KubeError 404 also for a ConfigMap that is no operation. */
   get(name: string): Promise<Operation>;
   update(operation: Operation, status: NodeOperationStatus): Promise<Operation>;
   delete(operation: Operation): Promise<void>;
@@ -87,6 +89,11 @@ export function operationStore(client: KubeClient, namespace: string): Operation
     },
     async get(name) {
       const map = await client.request<OperationConfigMap>({ path: `${path}/${encodeURIComponent(name)}` });
+      // The namespace has ConfigMaps of other kinds too (the ledger, kube-root-ca.crt): they are no operations, as lists and watches see it.
+      if (map.metadata.labels?.[OBJECT_LABEL] !== 'operation') {
+        const message = `ConfigMap ${name} is no node operation`;
+        throw new KubeError(404, { kind: 'Status', apiVersion: 'v1', status: 'Failure', reason: 'NotFound', code: 404, message });
+      }
       return fromConfigMap(map);
     },
     async update(operation, status) {

@@ -1,0 +1,166 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eachOf } from '../lab/each.ts';
+import { type Hub, startHub } from '../lab/hub.ts';
+import { type Lab, startLab } from '../lab/lab.ts';
+import { type LabNode, workerNodes } from '../lab/nodes.ts';
+import { waitFor } from '../lab/wait.ts';
+import { longRun, times } from '../support/counts.ts';
+import { type CrashPoint, freezePoints } from '../support/crash-points.ts';
+import { type FakeClock, fakeClock, findFaketime } from '../support/faketime.ts';
+import { type KubeGate, startKubeGate } from '../support/kube-gate.ts';
+import { begin, ended, expectReleased, fastFlags, faultLasts, kubeconfigThrough, random, readOperation } from '../support/operations.ts';
+import { runPod } from '../support/pods.ts';
+
+const TIMEOUT = longRun ? 3_600_000 : 240_000;
+
+describe('the leader is frozen, or its clock is wrong', () => {
+  let lab: Lab;
+  let hub: Hub;
+  let gate: KubeGate;
+  let clocks: FakeClock[] = [];
+  let missing = '';
+  let pods = 0;
+  const begun: LabNode[] = [];
+  const reboots = ({ instanceID }: LabNode) => lab.ec2.gate.count('RebootInstances', instanceID);
+
+  beforeAll(async () => {
+    lab = await startLab({ nodes: workerNodes(40) });
+    gate = await startKubeGate({ server: lab.apiServerURL, ca: lab.ca });
+    lab.defer(gate.stop);
+    const found = await findFaketime();
+    if ('library' in found) clocks = [0, 1].map((index) => fakeClock(found.library, join(lab.dir, `clock-${index}`)));
+    else missing = found.missing;
+    // Certificates from files: a hub with a wrong clock would make itself one that is not valid yet.
+    hub = await startHub(lab, {
+      replicas: 2,
+      certificates: 'files',
+      flags: () => [...fastFlags, `--kubeconfig=${kubeconfigThrough(lab, gate.url)}`],
+      env: (index) => clocks[index]?.env ?? {},
+    });
+  });
+  afterAll(async () => {
+    // A process that is stopped does not end by SIGTERM.
+    for (const { process: proc } of hub?.replicas ?? []) if (proc?.running()) process.kill(proc.pid, 'SIGCONT');
+    await lab?.stop();
+  });
+
+  async function beginDraining(node: LabNode): Promise<string> {
+    await runPod(lab, { name: `pod-of-${node.name}-${++pods}`, nodeName: node.name });
+    begun.push(node);
+    return await begin(lab, node, { drain: true, evictUnmanaged: true });
+  }
+
+  async function expectAllDoneOnce(names: readonly string[]): Promise<void> {
+    await eachOf(names, 8, async (name) => expect((await ended(lab, name)).status, name).toMatchObject({ phase: 'Succeeded' }));
+    const counts = new Map<string, number>();
+    for (const { name } of begun) counts.set(name, (counts.get(name) ?? 0) + 1);
+    for (const [name, count] of counts) expect(lab.nodes.filter((node) => node.name === name).map(reboots), name).toEqual([count]);
+    expect(lab.ec2.gate.count('RebootInstances')).toBe(begun.length);
+  }
+
+  /** Stops the leader at the given points, lets the other replica take over, and wakes it up. */
+  async function freezeAt(points: readonly CrashPoint[], nodes: readonly LabNode[]): Promise<string[]> {
+    const leader = await hub.waitForLeader();
+    const armed = points.map((point, index) => point.arm(nodes[index] as LabNode, { lab, gate }));
+    const names = await Promise.all(armed.map((_, index) => beginDraining(nodes[index] as LabNode)));
+    await Promise.all(armed.map(({ reached }) => reached));
+    await frozen(leader, async () => {
+      // What it has under way reaches the world while it is frozen, or when its successor is at work already.
+      const [first, ...others] = armed;
+      first?.after();
+      await waitFor(async () => (await hub.leader()) === 1 - leader, { what: 'the other replica to lead' });
+      await waitFor(
+        async () =>
+          (await Promise.all(names.map((name) => readOperation(lab, name)))).every(
+            ({ status }) => status.holder === hub.replica(1 - leader).identity || status.phase === 'Succeeded',
+          ),
+        { what: 'the other replica to hold the operations' },
+      );
+      for (const { after } of others) after();
+    });
+    return names;
+  }
+
+  async function frozen(index: number, during: () => Promise<void>): Promise<void> {
+    const pid = hub.replica(index).process?.pid ?? 0;
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await during();
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+  }
+
+  test(`R55: the leader is frozen at each of ${freezePoints.length} points and wakes up when another one leads`, {
+    timeout: TIMEOUT,
+  }, async () => {
+    const names: string[] = [];
+    for (let run = 0; run < times(1, 13); run++) {
+      for (let at = 0; at < freezePoints.length; at += 5) {
+        const points = freezePoints.slice(at, at + 5);
+        const nodes = lab.nodes.slice(at % 40, (at % 40) + points.length);
+        const now = await freezeAt(points, nodes);
+        names.push(...now);
+        if (longRun) await expectAllDoneOnce(now);
+      }
+    }
+    await expectAllDoneOnce(names);
+    // A write that the frozen one made after waking up, past the end of the operation, is taken back.
+    const clean = () => eachOf(new Set(begun), 8, (node) => expectReleased(lab, node)).then(() => true);
+    await waitFor(clean, { what: 'everything to be released', timeout: 30_000, interval: 500 });
+  });
+
+  const pauses = times(4, 100);
+  test(`R55: the leader is frozen at ${pauses} random moments`, { timeout: TIMEOUT }, async () => {
+    const names: string[] = [];
+    for (let run = 0; run < pauses; run++) {
+      const leader = await hub.waitForLeader();
+      const now = await Promise.all(lab.nodes.slice((run % 8) * 5, (run % 8) * 5 + 5).map(beginDraining));
+      names.push(...now);
+      await faultLasts(random(1_200));
+      await frozen(leader, async () => {
+        await waitFor(async () => (await hub.leader()) === 1 - leader, { what: 'the other replica to lead' });
+        await faultLasts(random(500));
+      });
+      if (longRun) await expectAllDoneOnce(now);
+    }
+    await expectAllDoneOnce(names);
+  });
+
+  const steps = times(6, 200);
+  test(`R56: clocks of both replicas step by an hour and run twice as fast, ${steps} times`, { timeout: TIMEOUT }, async (context) => {
+    if (missing) context.skip(missing);
+    const names: string[] = [];
+    let transitions = await leaseTransitions();
+    for (let run = 0; run < steps; run++) {
+      const leader = await hub.waitForLeader();
+      const now = await Promise.all(lab.nodes.slice((run % 8) * 5, (run % 8) * 5 + 5).map(beginDraining));
+      names.push(...now);
+      await faultLasts(random(600));
+      // Forwards, back, and faster, for the leader or for the one that waits for its Lease to end.
+      const one = clocks[run % 2 === 0 ? leader : 1 - leader];
+      one?.set(['+3600', '+0', '+0 x2', '+7200', '+3600', '+3600 x2'][run % 6] ?? '+0');
+      await eachOf(now, 5, async (name) => {
+        await ended(lab, name);
+      });
+      // Nobody takes the Lease of a leader that renews it, whatever the clocks say.
+      expect(await hub.leader()).toBe(leader);
+      expect(await leaseTransitions()).toBe(transitions);
+      if (run % 3 === 2) {
+        await hub.kill(leader);
+        await hub.waitForLeader();
+        await hub.start(leader);
+        transitions = await leaseTransitions();
+      }
+    }
+    for (const clock of clocks) clock.set('+0');
+    await expectAllDoneOnce(names);
+  });
+
+  async function leaseTransitions(): Promise<number> {
+    type Lease = { spec: { leaseTransitions?: number } };
+    const path = `/apis/coordination.k8s.io/v1/namespaces/${hub.namespace}/leases/fairlead-hub`;
+    return (await lab.api.json<Lease>('GET', path)).spec.leaseTransitions ?? 0;
+  }
+});
