@@ -36,7 +36,7 @@ describe.concurrent('the cloud fails', () => {
     });
 
   beforeAll(async () => {
-    lab = await startLab({ nodes: workerNodes(LOST_NODES + 12) });
+    lab = await startLab({ nodes: workerNodes(LOST_NODES + 14) });
     answers = await startEc2Answers(lab);
     const flags = [...fastFlags, '--unanswered-call-wait=10s', '--cloud-timeout=2s'];
     await startHub(lab, { flags, env: { AWS_ENDPOINT_URL_EC2: answers.url } });
@@ -72,6 +72,16 @@ describe.concurrent('the cloud fails', () => {
       ],
     });
     expect(reboots(node)).toBe(1);
+  });
+
+  test('a call whose answer was lost was made again although the node was going down', { timeout: TIMEOUT }, async () => {
+    const node = takeNode();
+    lab.kubelet.setBehaviour(node.name, 'never-back');
+    answers.lose(node.instanceID, 'reset');
+    // Longer than the wait for evidence, so that the call would be repeated.
+    const { status } = await ended(lab, await begin(lab, node, { timeoutSeconds: 14 }));
+    expect(status).toMatchObject({ phase: 'Failed', reason: 'OutcomeUnknown' });
+    expect(arrivals(node)).toBe(1);
   });
 
   test('R58: throttling that passes is waited out', { timeout: TIMEOUT }, async () => {

@@ -58,6 +58,8 @@ describe('many callers at once', () => {
       worst.zone = Math.max(worst.zone, nodes.filter((one) => one.zone === node.zone).length);
     });
 
+    lab.defer(stopWatch);
+
     let admitted = 0;
     const refusals = new Map<string, number>();
     const note = (what: string) => refusals.set(what, (refusals.get(what) ?? 0) + 1);
@@ -79,7 +81,7 @@ describe('many callers at once', () => {
           const causes = refusal.details?.causes ?? [];
           if (status === 409) expect(causes.length, refusal.message).toBeGreaterThan(0);
           for (const cause of causes) {
-            expect(cause.reason).toBe('GuardRefused');
+            expect(cause.reason).toMatch(/^GuardRefused/);
             expect(cause.message).not.toBe('');
             note(cause.field);
           }

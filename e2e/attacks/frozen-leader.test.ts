@@ -139,8 +139,13 @@ describe('the leader is frozen, or its clock is wrong', () => {
       names.push(...now);
       await faultLasts(random(600));
       // Forwards, back, and faster, for the leader or for the one that waits for its Lease to end.
-      const one = clocks[run % 2 === 0 ? leader : 1 - leader];
-      one?.set(['+3600', '+0', '+0 x2', '+7200', '+3600', '+3600 x2'][run % 6] ?? '+0');
+      const specification = ['+3600', '+0', '+0 x2', '+7200', '+3600', '+3600 x2'][run % 6] ?? '+0';
+      const which = run % 2 === 0 ? leader : 1 - leader;
+      clocks[which]?.set(specification);
+      if (which === leader && specification.startsWith('+3600')) {
+        const ahead = async () => Date.parse((await lease()).renewTime) - Date.now() > 3_000_000;
+        await waitFor(ahead, { what: 'the leader to write times of its own clock' });
+      }
       await eachOf(now, 5, async (name) => {
         await ended(lab, name);
       });
@@ -158,9 +163,11 @@ describe('the leader is frozen, or its clock is wrong', () => {
     await expectAllDoneOnce(names);
   });
 
-  async function leaseTransitions(): Promise<number> {
-    type Lease = { spec: { leaseTransitions?: number } };
+  async function lease(): Promise<{ leaseTransitions?: number; renewTime: string }> {
+    type Lease = { spec: { leaseTransitions?: number; renewTime: string } };
     const path = `/apis/coordination.k8s.io/v1/namespaces/${hub.namespace}/leases/fairlead-hub`;
-    return (await lab.api.json<Lease>('GET', path)).spec.leaseTransitions ?? 0;
+    return (await lab.api.json<Lease>('GET', path)).spec;
   }
+
+  const leaseTransitions = async () => (await lease()).leaseTransitions ?? 0;
 });

@@ -145,7 +145,7 @@ describe('the leader is killed', () => {
     expect(kills).toBeGreaterThanOrEqual(30);
   });
 
-  test('a replica that dies between its entry in the ledger and the operation blocks the node for a minute only', async () => {
+  test('a request that is repeated takes up the entry in the ledger of a replica that died before it wrote the operation', async () => {
     const node = await takeNode();
     const hold = gate.hold(
       'before',

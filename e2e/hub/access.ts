@@ -147,7 +147,8 @@ export function accessTests(env: HubEnv): void {
     await ended(env.lab, operation.metadata.name);
     // Nothing of it reaches the roles for tenants of namespaces.
     for (const role of ['view', 'edit', 'admin']) {
-      expect(await env.kubectl(['get', 'clusterrole', role, '-o', 'json'])).not.toContain(GROUP);
+      const rules = await env.kubectl(['get', 'clusterrole', role, '-o', 'json']);
+      expect(rules, role).not.toContain(GROUP);
     }
   });
 

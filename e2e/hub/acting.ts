@@ -224,7 +224,7 @@ export function actingTests(env: HubEnv): void {
     const held = env.lab.ec2.gate.inject({ action: 'RebootInstances', instanceID: node.instanceID, hold: 'after' });
     try {
       const name = await begin(env.lab, node);
-      await held.arrived();
+      await waitFor(() => held.hits() > 0, { what: 'the call to reach the cloud' });
       const refused = await post(`${API}/nodeoperations/${name}/cancel`);
       expect(refused).toMatchObject({ status: 409, object: { message: expect.stringContaining('the cloud has been called already') } });
       held.release();

@@ -1,4 +1,5 @@
-import { type ClientRequest, type IncomingHttpHeaders, type RequestOptions, request } from 'node:https';
+import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
+import { type RequestOptions, request } from 'node:https';
 import { createInterface } from 'node:readline';
 import { waitFor } from '../lab/wait.ts';
 import type { HubEnv } from './env.ts';
@@ -38,7 +39,10 @@ export async function openStream(
         answer.once('close', () => {
           broken = !answer.complete;
         });
-        createInterface({ input: answer }).on('line', (line) => lines.push(line));
+        // readline tells the errors of its input once more.
+        createInterface({ input: answer })
+          .on('line', (line) => lines.push(line))
+          .on('error', () => undefined);
         resolve({
           status: answer.statusCode ?? 0,
           headers: answer.headers,

@@ -83,17 +83,6 @@ export function watchingTests(env: HubEnv): void {
     },
   );
 
-  test('a watch from a resourceVersion that is too old says 410 and ends, so that the client lists again', async () => {
-    const stream = await openStream(env, `${API}/nodes?watch=true&resourceVersion=1`);
-    try {
-      const error = await nextEvent(stream, 'an error', ({ type }) => type === 'ERROR');
-      expect(error.object).toMatchObject({ kind: 'Status', code: 410, reason: 'Expired' });
-      await waitFor(() => stream.ended(), { what: 'the watch to end' });
-    } finally {
-      stream.close();
-    }
-  });
-
   test('a watch ends after timeoutSeconds', async () => {
     const stream = await openStream(env, `${API}/nodeoperations?watch=true&timeoutSeconds=1`);
     await waitFor(() => stream.ended(), { what: 'the watch to end by itself', timeout: 10_000 });

@@ -17,9 +17,10 @@ export async function watchObjects<T>(lab: Lab, path: string, onEvent: (event: W
           outgoing.destroy();
           return;
         }
+        const lines = createInterface({ input: answer });
         // The API server may end the watch, or go away.
-        answer.on('error', () => undefined);
-        createInterface({ input: answer }).on('line', (line) => onEvent(JSON.parse(line) as WatchEvent<T>));
+        for (const source of [answer, lines]) source.on('error', () => undefined);
+        lines.on('line', (line) => onEvent(JSON.parse(line) as WatchEvent<T>));
         resolve(() => outgoing.destroy());
       },
     );

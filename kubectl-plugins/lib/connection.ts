@@ -68,7 +68,12 @@ export function connect(access: Access, options: ConnectionOptions): Connection 
 }
 
 /** The two members of client-node's KubeConfig that kubeClient uses; the library itself would bring undici (Node 22) and 2 MB of generated classes. */
-function transport(cluster: Access['cluster'], server: URL, proxyUrl: string | undefined, credentials: CredentialSource): KubeConfig {
+function transport(
+  cluster: Access['cluster'],
+  server: URL,
+  proxyUrl: string | undefined,
+  credentials: CredentialSource,
+): Pick<KubeConfig, 'getCurrentCluster' | 'applyToHTTPSOptions'> {
   const secure = server.protocol === 'https:';
   const described: Cluster = {
     name: 'cluster',
@@ -76,7 +81,7 @@ function transport(cluster: Access['cluster'], server: URL, proxyUrl: string | u
     skipTLSVerify: cluster['insecure-skip-tls-verify'] ?? false,
     ...(proxyUrl && { proxyUrl }),
   };
-  const shape: Pick<KubeConfig, 'getCurrentCluster' | 'applyToHTTPSOptions'> = {
+  const shape: ReturnType<typeof transport> = {
     getCurrentCluster: () => described,
     async applyToHTTPSOptions(options: RequestOptions) {
       const { authorization, certificate, key } = await credentials.current();
@@ -101,7 +106,7 @@ function transport(cluster: Access['cluster'], server: URL, proxyUrl: string | u
       }
     },
   };
-  return shape as unknown as KubeConfig;
+  return shape;
 }
 
 function authorities(cluster: Access['cluster']): (string | Buffer)[] | undefined {

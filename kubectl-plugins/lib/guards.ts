@@ -5,23 +5,29 @@ import type { Stdio } from './stdio.ts';
 /** Between evidence and remedy in the message of a cause. */
 const REMEDY = ' To clear: ';
 
+/** Reason of a cause that force cannot pass over. */
+const FINALLY = 'GuardRefusedFinally';
+
 /** The guards that refused, from the Status that the hub answered; empty when the error is something else. */
 export function refusalsOf(error: unknown): GuardResult[] {
   if (!(error instanceof KubeError) || error.code !== 409) return [];
   return (error.status.details?.causes ?? [])
-    .filter((cause) => cause.reason === 'GuardRefused')
+    .filter((cause) => cause.reason === 'GuardRefused' || cause.reason === FINALLY)
     .map((cause) => {
       const [message = '', ...remedy] = (cause.message ?? '').split(REMEDY);
-      return { guard: cause.field ?? '', passed: false, message, ...(remedy.length > 0 && { remedy: remedy.join(REMEDY) }) };
+      return {
+        guard: cause.field ?? '',
+        passed: false,
+        ...(cause.reason === FINALLY && { forceable: false }),
+        message,
+        ...(remedy.length > 0 && { remedy: remedy.join(REMEDY) }),
+      };
     });
 }
 
-/** force passes over guards, but the cloud's own check is no guard that could be passed over. */
-const CLOUD_CHECK = 'CloudDryRun';
-
 /** What would stop the operation, from the answer of a dry run. */
 export function refusalsIn(operation: NodeOperation): GuardResult[] {
-  return (operation.status?.guards ?? []).filter(({ guard, passed }) => !passed && (!operation.spec.force || guard === CLOUD_CHECK));
+  return (operation.status?.guards ?? []).filter(({ passed, forceable }) => !passed && (!operation.spec.force || forceable === false));
 }
 
 const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
@@ -34,7 +40,8 @@ export function refusalText(action: Action, node: string, refusals: readonly Gua
     lines.push(`  ${guard}: ${message}`);
     if (remedy) lines.push(`    to clear: ${remedy}`);
   }
-  lines.push(`  or pass over them with --force, which needs the verb "force" on nodes/${verb}`);
+  if (refusals.every(({ forceable }) => forceable !== false))
+    lines.push(`  or pass over them with --force, which needs the verb "force" on nodes/${verb}`);
   return `${lines.join('\n')}\n`;
 }
 

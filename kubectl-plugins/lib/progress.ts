@@ -24,11 +24,9 @@ export function progress(stdio: Stdio, quiet = false): Progress {
   return stdio.live ? liveProgress(stdio) : plainProgress(stdio);
 }
 
-/** `3 of 7 pods evicted; message`. */
+/** What is happening; while draining the hub's message counts the pods. */
 function detailOf(operation: NodeOperation): string {
-  const { phase, podsToEvict, podsEvicted, message } = operation.status ?? {};
-  const pods = phase === 'Draining' && podsToEvict !== undefined ? `${podsEvicted ?? 0} of ${podsToEvict} pods evicted` : '';
-  return [pods, message ?? ''].filter((part) => part !== '').join('; ');
+  return operation.status?.message ?? '';
 }
 
 function plainProgress(stdio: Stdio): Progress {

@@ -47,7 +47,10 @@ type Connection = {
  * A client from a loaded kubeconfig. The kubeconfig library brings certificates, tokens, exec plugins and proxies; requests go over our own
  * keep-alive agent, because the library's generated API classes copy every object field by field (seconds for 5,000 nodes).
  */
-export function kubeClient(config: KubeConfig, options: { impersonate?: Impersonation; userAgent?: string } = {}): KubeClient {
+export function kubeClient(
+  config: Pick<KubeConfig, 'getCurrentCluster' | 'applyToHTTPSOptions'>,
+  options: { impersonate?: Impersonation; userAgent?: string } = {},
+): KubeClient {
   const cluster = config.getCurrentCluster();
   if (!cluster) throw new Error('the kubeconfig has no current cluster: set current-context');
   const server = cluster.server.replace(/\/+$/, '');

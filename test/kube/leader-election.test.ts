@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { electLeader, type Leadership, type LeaderElectionOptions } from '../../src/kube/leader-election.ts';
+import { electLeader, type LeaderElectionOptions, type Leadership } from '../../src/kube/leader-election.ts';
 import { eventually } from '../hub/auth/eventually.ts';
 import { cleanUp } from '../support/clean-up.ts';
 import { type KubeApi, kubeApi, type Seen } from '../support/kube-api.ts';

@@ -36,15 +36,12 @@ export type AppOptions = {
   /** Why the audit log cannot be written: then nothing may be changed. */
   auditProblem: () => string | undefined;
   limits: InFlightLimits;
-  /** How long a request without a stream may take, in milliseconds. */
+  /** How long a request without a stream may take, in milliseconds, and how long after that the client may take to read the answer. */
   requestTimeoutMs: number;
   /** Aborted when open streams have to end. */
   closing: AbortSignal;
   log: (id: string, error: unknown) => void;
 };
-
-/** How long a client may take to read an answer that came at the last moment. */
-const READ_ANSWER_MS = 10_000;
 
 /** What the steps learn of one request. */
 type State = { target: Target; auditID: string; info?: RequestInfo; caller?: Caller };
@@ -131,7 +128,7 @@ export function hubApp(options: AppOptions): RequestListener {
     const deadline = route.longRunning ? options.closing : AbortSignal.timeout(options.requestTimeoutMs);
     if (!route.longRunning) {
       // A client that does not read its answer would keep its place, and the answer in memory, for ever.
-      const cut = setTimeout(() => response.destroy(), options.requestTimeoutMs + READ_ANSWER_MS);
+      const cut = setTimeout(() => response.destroy(), 2 * options.requestTimeoutMs);
       response.once('close', () => clearTimeout(cut));
     }
     const context: RequestContext = {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TObject } from 'typebox';
 import { isConflict, isNotFound, KubeUnreachableError } from '../../kube/errors.ts';
 import { readOptions } from '../http/query-options.ts';
@@ -79,10 +80,11 @@ function specOf(action: Action, node: NodeFacts, options: Options, context: Requ
 
 async function judge(spec: NodeOperationSpec, node: NodeFacts, active: readonly ActiveOperation[], room: NodeRoom): Promise<Evaluation> {
   const input = { node, spec, nodes: () => room.directory.facts(), active, now: new Date() };
-  const evaluation = await evaluate(room.guards, input, spec.force ?? false);
-  for (const result of [...evaluation.refused, ...evaluation.skipped])
-    room.metrics.refusals.inc({ guard: result.guard, action: spec.action });
-  return evaluation;
+  return await evaluate(room.guards, input, spec.force ?? false);
+}
+
+function countRefusals(action: Action, { refused, skipped }: Evaluation, room: NodeRoom): void {
+  for (const { guard } of [...refused, ...skipped]) room.metrics.refusals.inc({ guard, action });
 }
 
 /** Every guard and the cloud's own check; always 200, with the verdicts in `status.guards`. */
@@ -113,17 +115,21 @@ async function cloudCheck(spec: NodeOperationSpec, node: NodeFacts, room: NodeRo
     if (spec.action === 'Start') await cloud.start(ref, { dryRun: true }, context);
     else if (spec.action === 'Stop' || (spec.hard && !cloud.hardRestart)) await cloud.stop(ref, { mode, dryRun: true }, context);
     else await cloud.restart(ref, { mode, dryRun: true }, context);
-    return { guard, passed: true, message: `${cloud.name} would accept the call for ${ref.instanceID} in ${ref.region}` };
+    return { guard, passed: true, forceable: false, message: `${cloud.name} would accept the call for ${ref.instanceID} in ${ref.region}` };
   } catch (error) {
     if (!(error instanceof CloudError)) throw error;
     return {
       guard,
       passed: false,
+      forceable: false,
       message: error.message,
       remedy: error.kind === 'Forbidden' ? 'allow the call in the policy of the credentials of the hub' : 'look at kubectl infra instance',
     };
   }
 }
+
+/** How far the node caches of two replicas may be apart. */
+const CACHE_LAG_MS = 250;
 
 type Admission = { admitted: Evaluation } | { refused: Evaluation } | { full: number };
 
@@ -140,20 +146,29 @@ async function begin(
   if (known) return { code: 200, object: known };
 
   const entry: ActiveOperation = { name, node: node.name, zone: node.zone, controlPlane: node.controlPlane, action: spec.action };
-  const admission = await room.ledger.admit<Admission>(entry, async (active) => {
-    if (active.length >= room.settings.maxOperations) return { admit: false, value: { full: active.length } };
-    const evaluation = await judge(spec, node, active, room);
-    return evaluation.refused.length === 0
-      ? { admit: true, value: { admitted: evaluation } }
-      : { admit: false, value: { refused: evaluation } };
-  });
+  const decide = () =>
+    room.ledger.admit<Admission>(entry, async (active) => {
+      if (active.length >= room.settings.maxOperations) return { admit: false, value: { full: active.length } };
+      const evaluation = await judge(spec, room.directory.get(node.name) ?? node, active, room);
+      return evaluation.refused.length === 0
+        ? { admit: true, value: { admitted: evaluation } }
+        : { admit: false, value: { refused: evaluation } };
+    });
+  let admission = await decide();
+  if ('refused' in admission) {
+    // Another replica may have seen a node come back a moment before this one: a refusal has to outlast that.
+    await sleep(CACHE_LAG_MS);
+    admission = await decide();
+  }
   if (!('admitted' in admission)) {
     const repeated = spec.requestID ? await room.store.get(name).catch(() => undefined) : undefined;
     if (repeated) return { code: 200, object: repeated };
     if ('full' in admission)
       throw tooManyRequests(`${admission.full} node operations are running, which is the limit of the hub`, 10, object);
+    countRefusals(spec.action, admission.refused, room);
     throw refusal(object, admission.refused.refused);
   }
+  countRefusals(spec.action, admission.admitted, room);
   for (const skipped of admission.admitted.skipped) context.warn(`guard ${skipped.guard} skipped by force: ${skipped.message}`);
   return await create(name, spec, admittedStatus(node, machine, admission.admitted.results), room);
 }
@@ -165,6 +180,7 @@ function admittedStatus(node: NodeFacts, machine: InfraMachine, guards: GuardRes
     message,
     machine,
     ...(node.bootID && { bootIDBefore: node.bootID }),
+    readyBefore: node.ready === 'True',
     unschedulableBefore: node.unschedulable,
     guards,
     history: [{ phase: 'Pending', time: new Date().toISOString(), message }],
@@ -197,6 +213,10 @@ async function create(name: string, spec: NodeOperationSpec, status: NodeOperati
 function refusal(object: { group: string; kind: string; name: string }, refused: GuardResult[]) {
   const text = (result: GuardResult) => (result.remedy ? `${result.message}. To clear: ${result.remedy}` : result.message);
   return conflict(object, refused.map((result) => `guard ${result.guard} refuses: ${result.message}`).join('; '), {
-    causes: refused.map((result) => ({ reason: 'GuardRefused', field: result.guard, message: text(result) })),
+    causes: refused.map((result) => ({
+      reason: result.forceable === false ? 'GuardRefusedFinally' : 'GuardRefused',
+      field: result.guard,
+      message: text(result),
+    })),
   });
 }

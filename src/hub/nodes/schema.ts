@@ -97,6 +97,7 @@ const Machine = Type.Object(
 export const GuardResult = Type.Object({
   guard: Type.String({ description: 'Name of the guard, for example ControlPlaneQuorum.' }),
   passed: Type.Boolean({ description: 'Whether the guard lets the operation through.' }),
+  forceable: Type.Optional(Type.Boolean({ description: 'False for a guard that force cannot pass over.' })),
   message: Type.String({ description: 'The evidence.' }),
   remedy: text('What would clear it, as a command where there is one.'),
 });
@@ -151,6 +152,7 @@ export const NodeOperation = objectSchema(
           completionTime: Type.Optional(time('When it ended.')),
           machine: Type.Optional(Machine),
           bootIDBefore: text('bootID of the node when the operation began.'),
+          readyBefore: flag('Whether the node was Ready before the machine was acted on.'),
           bootIDAfter: text('bootID of the node when it ended.'),
           unschedulableBefore: flag('Whether the node was cordoned before; then it stays so.'),
           cordonedByOperation: flag('Whether the operation cordoned the node and has not yet uncordoned it.'),

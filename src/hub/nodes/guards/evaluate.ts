@@ -18,7 +18,13 @@ export async function evaluate(guards: readonly Guard[], input: GuardInput, forc
     let result: GuardResult;
     try {
       const verdict = await guard.check(input);
-      result = { guard: guard.name, passed: verdict.passed, message: verdict.evidence, ...(verdict.remedy && { remedy: verdict.remedy }) };
+      result = {
+        guard: guard.name,
+        passed: verdict.passed,
+        ...(!guard.forceable && { forceable: false }),
+        message: verdict.evidence,
+        ...(verdict.remedy && { remedy: verdict.remedy }),
+      };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       result = {

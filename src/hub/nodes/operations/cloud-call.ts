@@ -32,6 +32,8 @@ export type CloudCallOptions = {
   prepare: () => Promise<void>;
   /** Whether there is evidence that an earlier call of this action took effect. Asked repeatedly while the outcome is unknown. */
   happened: () => Promise<boolean>;
+  /** Whether the machine looks as if an earlier call is taking effect now: then it is not repeated, however long that takes. */
+  underWay: () => boolean;
   /** How long evidence is waited for before the call is repeated. */
   evidenceMs: number;
   pollMs: number;
@@ -168,7 +170,7 @@ async function evidence(options: CloudCallOptions): Promise<boolean> {
   const began = performance.now();
   for (;;) {
     if (await options.happened()) return true;
-    if (performance.now() - began >= options.evidenceMs) return false;
+    if (performance.now() - began >= options.evidenceMs && !options.underWay()) return false;
     if (options.leftMs() <= 0)
       throw new OperationError(
         'OutcomeUnknown',

@@ -14,9 +14,11 @@ async function readNode(client: KubeClient, nodeName: string): Promise<V1Node | 
   }
 }
 
-/** The node's boot id as the API server has it now, past the cache; '' when the node is gone or has none. Throws KubeError. */
-export async function currentBoot(client: KubeClient, nodeName: string): Promise<string> {
-  return (await readNode(client, nodeName))?.status?.nodeInfo?.bootID ?? '';
+/** The node's boot id and readiness as the API server has them now, past the cache; `bootID` is '' when the node is gone or has none. Throws KubeError. */
+export async function currentBoot(client: KubeClient, nodeName: string): Promise<{ bootID: string; ready: boolean }> {
+  const status = (await readNode(client, nodeName))?.status;
+  const ready = status?.conditions?.some((condition) => condition.type === 'Ready' && condition.status === 'True') ?? false;
+  return { bootID: status?.nodeInfo?.bootID ?? '', ready };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeClient } from '../../../kube/client.ts';
 import { KubeError, KubeUnreachableError } from '../../../kube/errors.ts';
@@ -5,7 +6,7 @@ import type { EventRecorder } from '../../../kube/events.ts';
 import type { Leadership } from '../../../kube/leader-election.ts';
 import { LAST_RESTART, RUNNING_OPERATION } from '../annotations.ts';
 import { type Cloud, CloudError, type PowerState } from '../clouds/cloud.ts';
-import type { InstanceRef, NodeIdentity } from '../clouds/provider-id.ts';
+import { type InstanceRef, type NodeIdentity, ProviderIDError } from '../clouds/provider-id.ts';
 import { evaluate } from '../guards/evaluate.ts';
 import type { Guard } from '../guards/guard.ts';
 import type { NodeMetrics } from '../metrics.ts';
@@ -33,6 +34,7 @@ export type RunDependencies = {
   metrics: NodeMetrics;
   /** Calls of clouds take turns. */
   cloudTurn: Turns;
+  onError: (error: unknown) => void;
 };
 
 /** The written intent of a cloud call may be this old when its bytes leave. Shorter than any lease, so a successor's evidence wait outlasts it. */
@@ -214,6 +216,8 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
           await noteBoot();
         },
         happened,
+        // A node that was Ready before the call and is not any more is going down or coming up. One that was not Ready before tells nothing.
+        underWay: () => action.startsWith('Restart') && record.status.readyBefore === true && directory.get(node)?.ready !== 'True',
         evidenceMs: settings.evidenceMs,
         pollMs: POLL_MS,
         pause,
@@ -224,9 +228,12 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
     /** The boot that the call is to end. The one at admission may be over by now: the node booted by itself, or while it was drained. */
     const noteBoot = async () => {
       if (record.status.calls?.length) return;
-      const bootID = await patiently(() => currentBoot(client, node));
-      if (bootID === '' || bootID === record.status.bootIDBefore) return;
-      await record.save((status) => ({ ...status, bootIDBefore: bootID }), { cancellable: true });
+      const { bootID, ready: readyBefore } = await patiently(() => currentBoot(client, node));
+      const bootIDBefore = bootID || record.status.bootIDBefore;
+      if (bootIDBefore === record.status.bootIDBefore && readyBefore === record.status.readyBefore) return;
+      await record.save((status) => ({ ...status, ...(bootIDBefore !== undefined && { bootIDBefore }), readyBefore }), {
+        cancellable: true,
+      });
       await catchUp(client, directory, node, { patiently, pause, leftMs });
     };
     const rebooted = async () => {
@@ -309,9 +316,10 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
   async function finish(phase: 'Succeeded' | 'Failed' | 'Cancelled', reason: string, message: string): Promise<void> {
     await release();
     const bootIDAfter = directory.get(node)?.bootID;
+    // Before the end can be seen: who waits for it and asks for the next node must not be refused because of this one.
+    await patiently(() => deps.ledger.remove([name]));
     await record.enter(phase, message, { reason, ...(bootIDAfter && { bootIDAfter }), ...(spec.drain && { cordonedByOperation: false }) });
     announce(phase, reason, message);
-    await patiently(() => deps.ledger.remove([name]));
   }
 
   function announce(phase: string, reason: string, message: string): void {
@@ -332,21 +340,30 @@ export async function runOperation(record: OperationRecord, leadership: Leadersh
       deps.metrics.duration.observe({ action: spec.action, result: phase }, Math.max(0, (Date.now() - started) / 1000));
   }
 
-  try {
-    await lock();
-    await patiently(() => annotateNode(client, node, { [RUNNING_OPERATION]: name }));
-    if (record.status.phase === 'Pending')
-      announce('Started', '', `${spec.action.toLowerCase()} of ${record.status.machine?.instanceID} begins`);
-    await drain();
-    await act();
-    await finish('Succeeded', 'Done', doneMessage(record));
-  } catch (error) {
-    if (error instanceof FencedError) throw error;
-    if (error instanceof CancelledError)
-      return await finish('Cancelled', 'Cancelled', `cancelled by ${error.message} before the cloud was called`);
-    const reason = error instanceof OperationError ? error.reason : 'Error';
-    await finish('Failed', reason, error instanceof Error ? error.message : String(error));
+  /** What became of it. Only FencedError leaves: then another replica goes on from what is written. */
+  async function outcome(): Promise<Parameters<typeof finish>> {
+    try {
+      await lock();
+      await patiently(() => annotateNode(client, node, { [RUNNING_OPERATION]: name }));
+      if (record.status.phase === 'Pending') {
+        announce('Started', '', `${spec.action.toLowerCase()} of ${record.status.machine?.instanceID} begins`);
+      }
+      await drain();
+      await act();
+      return ['Succeeded', 'Done', doneMessage(record)];
+    } catch (error) {
+      if (error instanceof FencedError) throw error;
+      if (error instanceof CancelledError) return ['Cancelled', 'Cancelled', `cancelled by ${error.message} before the cloud was called`];
+      if (error instanceof OperationError) return ['Failed', error.reason, error.message];
+      if (error instanceof ProviderIDError || error instanceof KubeError) return ['Failed', 'Error', error.message];
+      // Nobody foresaw it: its text is for the log.
+      const id = randomUUID();
+      deps.onError(new Error(`operation ${name}, id ${id}: ${error instanceof Error ? error.message : String(error)}`, { cause: error }));
+      return ['Failed', 'InternalError', `an internal error occurred; the log of the hub has it under id ${id}`];
+    }
   }
+
+  await finish(...(await outcome()));
 }
 
 const timeoutOf = (seconds: number | undefined, fallbackMs: number) => (seconds ? seconds * 1000 : fallbackMs);

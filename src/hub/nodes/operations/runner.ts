@@ -12,7 +12,6 @@ export type RunnerOptions = RunDependencies & {
   cache: OperationsCache;
   /** Written into each operation that this replica runs. */
   identity: string;
-  onError: (error: unknown) => void;
 };
 
 const HOUSEKEEPING_MS = 10_000;
