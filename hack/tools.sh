@@ -2,7 +2,7 @@
 # Puts the Kubernetes tools that the demo, the end-to-end tests and the benchmarks run into a user cache, one folder per
 # tool and version, and prints on stdout the folder that links to all of them. Everything else it says goes to stderr.
 #
-#   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto
+#   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto (there is schemathesis, too)
 #
 # An official binary with a verified checksum is taken where it can be downloaded; otherwise the same version is built
 # from the Go module proxy, whose checksums Go verifies itself. FAIRLEAD_TOOLS=build skips the download.
@@ -12,6 +12,7 @@ KUBERNETES_VERSION=${KUBERNETES_VERSION:-v1.36.3}
 ETCD_VERSION=v3.6.8
 KWOK_VERSION=v0.8.0
 MOTO_VERSION=5.2.1
+SCHEMATHESIS_VERSION=4.32.5
 
 cache="${FAIRLEAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fairlead}"
 tools="$cache/tools"
@@ -112,26 +113,28 @@ build_module() {
   (cd "$work" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$4" "$pkg")
 }
 
-# moto runs in a virtual environment of its own; the link starts it with the interpreter of that environment.
-install_moto() {
-  local dir="$tools/moto-$MOTO_VERSION"
-  if [ ! -x "$dir/bin/moto_server" ]; then
-    say "installing moto $MOTO_VERSION (EC2 emulator, Python)"
+# install_python NAME VERSION REQUIREMENT PROGRAM: a Python program in a virtual environment of its own; the link starts it with the interpreter of
+# that environment.
+install_python() {
+  local name=$1 version=$2 requirement=$3 program=$4
+  local dir="$tools/$name-$version"
+  if [ ! -x "$dir/bin/$program" ]; then
+    say "installing $name $version (Python)"
     if ! command -v python3 >/dev/null || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
       if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing python3-venv"
         apt-get update -qq >&2 && apt-get install -y -qq python3 python3-venv >&2
       else
-        say "moto needs Python 3 with venv: apt-get install python3 python3-venv"
+        say "$name needs Python 3 with venv: apt-get install python3 python3-venv"
         exit 1
       fi
     fi
     rm -rf "$dir"
     # An environment cannot be moved (its scripts name its folder), so a half-made one is marked by what it lacks.
     python3 -m venv "$dir" >&2
-    "$dir/bin/pip" install --quiet "moto[server,ec2]==$MOTO_VERSION" >&2 || { rm -rf "$dir"; return 1; }
+    "$dir/bin/pip" install --quiet "$requirement==$version" >&2 || { rm -rf "$dir"; return 1; }
   fi
-  ln -sfn "$dir/bin/moto_server" "$bin/moto_server"
+  ln -sfn "$dir/bin/$program" "$bin/$program"
 }
 
 install_binary() {
@@ -163,7 +166,8 @@ for tool in "$@"; do
   case $tool in
     etcd) install_binary etcd "$ETCD_VERSION" download_etcd build_etcd ;;
     kwok) install_binary kwok "$KWOK_VERSION" download_kwok build_kwok ;;
-    moto) install_moto ;;
+    moto) install_python moto "$MOTO_VERSION" 'moto[server,ec2]' moto_server ;;
+    schemathesis) install_python schemathesis "$SCHEMATHESIS_VERSION" schemathesis schemathesis ;;
     kube-apiserver | kube-controller-manager | kubectl | kubeadm | kubelet | kube-scheduler | kube-proxy)
       install_binary "$tool" "$KUBERNETES_VERSION" download_kubernetes build_kubernetes ;;
     *) say "unknown tool $tool"; exit 2 ;;

@@ -91,8 +91,10 @@ export function discoveryTests(env: HubEnv): void {
       expect(recursive).toContain(field);
     expect(recursive).toContain('enum: RestartSoft, RestartHard');
     expect(await env.kubectl(['explain', `nodeoperations.${GROUP}.status.phase`])).toContain('How far the operation is.');
-    expect(await env.kubectl(['explain', `nodes.${GROUP}.status.lastRestart`])).toContain('The last restart through this API.');
-    const unknown = await env.lab.kubectl(['explain', `nodes.${GROUP}.status.colour`]);
+    expect(await env.kubectl(['explain', 'nodes.status.lastRestart', `--api-version=${GROUP}/v1`])).toContain(
+      'The last restart through this API.',
+    );
+    const unknown = await env.lab.kubectl(['explain', 'nodes.status.colour', `--api-version=${GROUP}/v1`]);
     expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('field "colour" does not exist') });
   });
 
@@ -100,11 +102,11 @@ export function discoveryTests(env: HubEnv): void {
     const explain = async () =>
       (await env.lab.kubectl(['explain', 'nodes', `--api-version=${GROUP}/v1`, '--output=plaintext-openapiv2'])).stdout;
     // The aggregator fetches the v2 document of a new APIService in the background.
-    await waitFor(async () => (await explain()).includes('InfraNode'), {
+    await waitFor(async () => (await explain()).includes('NodeOperation'), {
       what: 'the merged OpenAPI v2 document to have the group',
       timeout: 60_000,
     });
-    expect(await explain()).toContain('A node as the infrastructure sees it');
+    expect(await explain()).toContain('One restart, stop or start of the machine');
   });
 
   test('the OpenAPI v3 document may be kept by who names its hash, and is not redirected for who names another', async () => {

@@ -151,10 +151,9 @@ export function outageTests(env: HubEnv): void {
   });
 
   test('certificates from files are swapped under load without a failed request', async () => {
-    await env.hub.stop();
+    await Promise.all([env.hub.kill(0, 'SIGTERM'), env.hub.kill(1, 'SIGTERM')]);
     const hub = await startHub(env.lab, { replicas: 1, certificates: 'files', flags: ['--restart-cooldown=0', '--shutdown-delay=0s'] });
-    const before = (await hub.client(0)).request('GET', '/readyz');
-    expect((await before).status).toBe(200);
+    await waitFor(async () => (await env.lab.api.request('GET', API)).status === 200, { what: 'kube-apiserver to reach the new hub' });
     const load = startTraffic(env, 4);
     let stopped: Awaited<ReturnType<typeof load.stop>> | undefined;
     try {

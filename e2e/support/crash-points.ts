@@ -8,10 +8,12 @@ import { classifier, type Write, writes } from './points.ts';
 export type CrashPoint = { title: string; arm: (node: LabNode, on: { lab: Lab; gate: KubeGate }) => Armed };
 
 export type Armed = {
-  /** Resolves when the operation stands at the point; it stays there until `after`. */
+  /** Resolves when the operation stands at the point; it stays there until `resume`. */
   reached: Promise<void>;
   /** Lets the world go on after the fault: requests under way arrive or are lost, as the point says. */
-  after: () => void;
+  resume: () => void;
+  /** Whether `resume` cannot wait: the call of the cloud is under way, and one that arrives minutes later cannot be told from a lost one. */
+  urgent: boolean;
 };
 
 const atWrite = (write: Write, when: 'before' | 'after', then: 'lost' | 'late'): CrashPoint => ({
@@ -19,7 +21,7 @@ const atWrite = (write: Write, when: 'before' | 'after', then: 'lost' | 'late'):
   arm(node, { gate }) {
     const name = classifier(node);
     const hold = gate.hold(when, (request) => name(request) === write);
-    return { reached: hold.reached, after: then === 'lost' ? hold.drop : hold.release };
+    return { reached: hold.reached, resume: then === 'lost' ? hold.drop : hold.release, urgent: false };
   },
 });
 
@@ -41,7 +43,7 @@ const atCall = (title: string, hold: 'before' | 'after', lost = false): CrashPoi
       interval: 5,
       timeout: 60_000,
     });
-    return { reached: reached.then(() => undefined), after: () => injection.release() };
+    return { reached: reached.then(() => undefined), resume: () => injection.release(), urgent: true };
   },
 });
 
@@ -59,3 +61,11 @@ export const freezePoints: readonly CrashPoint[] = [
   atCall('call under way', 'before'),
   atCall('call has its effect, answer under way', 'after'),
 ];
+
+/**
+ * Shares the points out to `count` faults so that each fault hits points far from each other: a held write of the ledger also holds up all operations that
+ * are about to make theirs, so two late points must not come together.
+ */
+export function sharedOut(points: readonly CrashPoint[], count: number): CrashPoint[][] {
+  return Array.from({ length: count }, (_, group) => points.filter((_point, index) => index % count === group));
+}

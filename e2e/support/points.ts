@@ -27,8 +27,8 @@ export const writes = [
   'uncordon',
   'annotate the end',
   'unlock',
-  'phase Succeeded',
   'ledger',
+  'phase Succeeded',
 ] as const;
 export type Write = (typeof writes)[number];
 
@@ -59,13 +59,14 @@ export function classifier(node: LabNode): (request: KubeRequest) => Write | und
   return ({ method, path, body }) => {
     const last = path.split('/').at(-1) ?? '';
     if (method === 'PUT' && path.includes('/configmaps/') && last.startsWith(prefix)) {
-      const write = operationWrite(JSON.parse(JSON.parse(body).data.status) as WrittenStatus);
-      if (write === 'phase Succeeded') ending = true;
-      return write;
+      return operationWrite(JSON.parse(JSON.parse(body).data.status) as WrittenStatus);
     }
     if (method === 'PUT' && last === 'fairlead-node-operations') return ending && !body.includes(prefix) ? 'ledger' : undefined;
     if (method === 'POST' && last === 'leases') return body.includes(`"node-${node.name}"`) ? 'lock' : undefined;
-    if (method === 'DELETE' && last === `node-${node.name}`) return 'unlock';
+    if (method === 'DELETE' && last === `node-${node.name}`) {
+      ending = true;
+      return 'unlock';
+    }
     if (method === 'PATCH' && path.endsWith(`/nodes/${node.name}`)) {
       if (body.includes('/cordoned-by":null')) return 'uncordon';
       if (body.includes('/cordoned-by"')) return 'cordon';

@@ -28,6 +28,7 @@ import { type Listener, listen } from './http/listener.ts';
 import { httpMetrics } from './http/metrics.ts';
 import { routes } from './http/routes.ts';
 import { versionInfo } from './http/version.ts';
+import { memoryReliever } from './memory.ts';
 import { readAccounts } from './nodes/clouds/accounts.ts';
 import { clouds } from './nodes/clouds/registry.ts';
 import { instanceResolver } from './nodes/clouds/resolve.ts';
@@ -90,6 +91,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     registry: metrics.registry,
     events,
     hubNodes,
+    relieve: memoryReliever(signal),
     identity: options.identity,
     signal,
     onError,
@@ -155,7 +157,12 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   log.info({ address: options.bindAddress, port: listener.port, identity: options.identity, version: VERSION }, 'serving');
 
   const leading = new AbortController();
-  const election = lead(options, { client, lead: nodes.lead, signal: leading.signal, log, onError });
+  const onReleased: Election['onReleased'] = (released, until) =>
+    leases.onChange(() => {
+      const lease = leases.get(options.leaderElection.leaseName);
+      if (lease && !lease.spec?.holderIdentity) released();
+    }, until);
+  const election = lead(options, { client, lead: nodes.lead, signal: leading.signal, log, onError, onReleased });
 
   return {
     port: listener.port,
@@ -185,9 +192,10 @@ type Election = {
   signal: AbortSignal;
   log: Logger;
   onError: (error: unknown) => void;
+  onReleased: (released: () => void, until: AbortSignal) => void;
 };
 
-async function lead(options: Options, { client, lead: work, signal, log, onError }: Election): Promise<void> {
+async function lead(options: Options, { client, lead: work, signal, log, onError, onReleased }: Election): Promise<void> {
   const logged = async (leadership: Leadership) => {
     log.info('leading: this replica runs the operations');
     await work(leadership);
@@ -205,6 +213,7 @@ async function lead(options: Options, { client, lead: work, signal, log, onError
     signal,
     lead: logged,
     onError,
+    onReleased,
   });
 }
 

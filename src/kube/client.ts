@@ -120,6 +120,15 @@ export function kubeClient(
         () => sent.destroy(new Error(`no answer within ${request.timeoutMs ?? 15_000} ms`)),
         request.timeoutMs ?? 15_000,
       );
+      // What is written before the connection stands counts as written too, so only the connection tells.
+      let reached = false;
+      sent.on('socket', (socket) => {
+        if (!socket.connecting) reached = true;
+        else
+          socket.once(base.protocol === 'http:' ? 'connect' : 'secureConnect', () => {
+            reached = true;
+          });
+      });
       sent.on('response', (response) => {
         clearTimeout(timer);
         resolve(response);
@@ -127,7 +136,6 @@ export function kubeClient(
       sent.on('error', (error) => {
         clearTimeout(timer);
         if (request.signal?.aborted) return reject(request.signal.reason);
-        const reached = sent.socket !== null && sent.socket.bytesWritten > 0;
         reject(new KubeUnreachableError(`${method} ${server}${request.path}: ${error.message}`, reached, error));
       });
       sent.end(body);

@@ -22,6 +22,8 @@ export type LeaderElectionOptions = {
   /** Does the work; its signal is aborted when leadership is lost or the process ends. The Lease is released only after it has returned. */
   lead: (leadership: Leadership) => Promise<void>;
   onError?: (error: unknown) => void;
+  /** Calls `released` whenever the Lease is seen to be free, until `until` is aborted: a waiting replica then tries at once, not at its next turn. */
+  onReleased?: (released: () => void, until: AbortSignal) => void;
 };
 
 export type Leadership = {
@@ -116,6 +118,15 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
     await putLease(client, namespace, { ...current, spec }, { timeoutMs: 3_000 }).catch((error: unknown) => options.onError?.(error));
   }
 
+  /** Waits for the next attempt. */
+  async function turn(): Promise<void> {
+    const early = new AbortController();
+    const until = AbortSignal.any([signal, early.signal]);
+    options.onReleased?.(() => early.abort(), until);
+    await sleep(retryPeriodMs * (0.8 + 0.4 * Math.random()), undefined, { signal: until }).catch(() => undefined);
+    early.abort();
+  }
+
   while (!signal.aborted) {
     // The Lease runs from when it was asked for, not from when the answer came.
     const asked = performance.now();
@@ -124,6 +135,6 @@ export async function electLeader(options: LeaderElectionOptions): Promise<void>
       return false;
     });
     if (acquired) await hold(asked);
-    if (!signal.aborted) await sleep(retryPeriodMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => undefined);
+    if (!signal.aborted) await turn();
   }
 }

@@ -47,6 +47,7 @@ function queryParameter({ name, description, schema }: Parameter, components: Co
 function operationObject(operation: Operation, components: Components): object {
   const { body, response } = operation;
   const status = openApiSchema(StatusSchema, components);
+  const answered = response ? openApiSchema(response, components) : { type: 'string' };
   const bodyParameter = body && { name: 'body', in: 'body', schema: openApiSchema(body, components) };
   return {
     tags: [`${operation.gvk.group}_${operation.gvk.version}`],
@@ -56,10 +57,8 @@ function operationObject(operation: Operation, components: Components): object {
     produces: operation.produces,
     parameters: [...(bodyParameter ? [bodyParameter] : []), ...operation.parameters.map((one) => queryParameter(one, components))],
     responses: {
-      [operation.code]: {
-        description: operation.code === 201 ? 'Created' : 'OK',
-        schema: response ? openApiSchema(response, components) : { type: 'string' },
-      },
+      200: { description: 'OK', schema: answered },
+      ...(operation.code === 201 && { 201: { description: 'Created', schema: answered } }),
       401: { description: 'Unauthorized', schema: status },
       default: { description: 'Error', schema: status },
     },

@@ -59,6 +59,7 @@ function operationObject(operation: Operation, components: Components): object {
   const { response, body, produces } = operation;
   const reference = (schema: TSchema) => openApiSchema(schema, components);
   const status = content(['application/json'], reference(StatusSchema));
+  const answered = content(produces, response ? reference(response) : { type: 'string' });
   return {
     tags: [`${operation.gvk.group}_${operation.gvk.version}`],
     description: operation.summary,
@@ -66,10 +67,9 @@ function operationObject(operation: Operation, components: Components): object {
     parameters: operation.parameters.map((one) => queryParameter(one, components)),
     ...(body && { requestBody: { content: content(['application/json', 'application/yaml'], reference(body)) } }),
     responses: {
-      [operation.code]: {
-        description: operation.code === 201 ? 'Created' : 'OK',
-        content: content(produces, response ? reference(response) : { type: 'string' }),
-      },
+      // A dry run, and a request that was made before, create nothing.
+      200: { description: 'OK', content: answered },
+      ...(operation.code === 201 && { 201: { description: 'Created', content: answered } }),
       401: { description: 'Unauthorized', content: status },
       default: { description: 'Error', content: status },
     },

@@ -84,9 +84,11 @@ export function hubApp(options: AppOptions): RequestListener {
     if (!options.health(request, response)) next();
   });
 
-  app.use(async (request: IncomingMessage, _response: ServerResponse, next: NextFunction) => {
+  app.use(async (request: IncomingMessage, response: ServerResponse, next: NextFunction) => {
     const known = state(request);
     known.caller = await options.authenticate(request);
+    // kube-apiserver answers the id that it sent by itself and passes on our headers too: the client would get it twice.
+    if (known.caller.via === 'frontProxy' && request.headers['audit-id'] === known.auditID) response.removeHeader('audit-id');
     const subject = options.subject(request);
     subject.user = known.caller.user;
     subject.viaFrontProxy = known.caller.via === 'frontProxy';

@@ -9,6 +9,8 @@ import { convertObject } from './table.ts';
 const compress = promisify(gzip);
 /** kube-apiserver compresses from this size on, at the same level. */
 const GZIP_BYTES = 128 * 1024;
+/** As Go's server, which kube-apiserver's transport is made for. */
+const LINGER_MS = 500;
 
 /** What the client wants, found out before anything is done for it. Throws StatusError 406. */
 export function negotiateReply(request: IncomingMessage, info: ResourceInfo): Negotiated {
@@ -46,7 +48,24 @@ export function respondError(request: IncomingMessage, response: ServerResponse,
   if (details?.retryAfterSeconds !== undefined) response.setHeader('retry-after', String(details.retryAfterSeconds));
   if (code === 401) response.setHeader('www-authenticate', 'Bearer realm="kubernetes"');
   response.writeHead(code, { 'content-type': JSON_TYPE, 'cache-control': 'no-cache, private', 'content-length': Buffer.byteLength(body) });
-  response.end(request.method === 'HEAD' ? undefined : body);
+  if (request.complete || request.method === 'HEAD') response.end(request.method === 'HEAD' ? undefined : body);
+  else endAfterBody(request, response, body);
+}
+
+/**
+ * Answers a request whose body is still coming. The rest is read for a moment and thrown away: a connection that is closed with bytes unread is reset, and
+ * kube-apiserver would then say that the service cannot be reached instead of passing on the answer. The client has all of the answer meanwhile.
+ */
+function endAfterBody(request: IncomingMessage, response: ServerResponse, body: string): void {
+  response.write(body);
+  const end = () => {
+    clearTimeout(timer);
+    request.off('end', end).off('close', end).off('error', end);
+    response.end();
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  request.on('end', end).on('close', end).on('error', end);
+  request.resume();
 }
 
 /** Headers set before an error that still hold. */

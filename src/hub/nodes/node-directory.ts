@@ -35,6 +35,8 @@ export function nodeDirectory(options: {
   const keys = new Map<string, string>();
   // The list changes when a node comes or goes; until then its order is kept.
   let order: string[] | undefined;
+  // Guards walk over all nodes several times for one request.
+  let all: NodeFacts[] | undefined;
 
   const cache = watchCache<CoreNode, Entry>({
     client,
@@ -64,6 +66,7 @@ export function nodeDirectory(options: {
   }
 
   cache.onChange(({ name, object }) => {
+    all = undefined;
     if (name === undefined) {
       byMachine.clear();
       keys.clear();
@@ -84,8 +87,9 @@ export function nodeDirectory(options: {
 
   return {
     get: (name) => cache.get(name)?.facts,
-    *facts() {
-      for (const entry of cache.values()) yield entry.facts;
+    facts() {
+      all ??= [...cache.values()].map((entry) => entry.facts);
+      return all;
     },
     view(name) {
       const entry = cache.get(name);

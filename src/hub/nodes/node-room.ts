@@ -25,7 +25,7 @@ import { LEDGER_NAME, operationLedger } from './operations/ledger.ts';
 import { foreignHolder, lockName, MEDIK8S_NAMESPACE } from './operations/node-lock.ts';
 import { operationsCache } from './operations/operations-cache.ts';
 import { runOperations } from './operations/runner.ts';
-import { operationStore } from './operations/store.ts';
+import { isFinal, operationStore } from './operations/store.ts';
 import { turns } from './operations/turns.ts';
 import { nodeResources } from './resources.ts';
 import type { NodeRoom } from './room.ts';
@@ -39,6 +39,8 @@ export type NodeRoomOptions = {
   registry: Registry;
   events: EventRecorder;
   hubNodes: HubNodes;
+  /** Called when something is over that took memory: a reading of everything, an operation. */
+  relieve?: () => void;
   /** Unique name of this replica. */
   identity: string;
   signal: AbortSignal;
@@ -86,6 +88,15 @@ export function nodeRoom(options: NodeRoomOptions): Nodes {
     const kept = object ?? operations.get(LEDGER_NAME);
     ledger.observe(kept && 'ledger' in kept ? kept.ledger : undefined);
   }, signal);
+  const { relieve } = options;
+  if (relieve) {
+    directory.cache.onChange(({ name }) => {
+      if (name === undefined) relieve();
+    }, signal);
+    operations.onChange(({ name, object }) => {
+      if (name === undefined || (object && 'operation' in object && isFinal(object.operation.status.phase))) relieve();
+    }, signal);
+  }
   const budgets = exhaustedBudgets(client, signal, onError);
 
   const guards: Guard[] = [

@@ -29,7 +29,7 @@ function upstreamQuery<R extends Raw>(view: View<R>, context: RequestContext, na
   for (const name of names) {
     const values = context.query.getAll(name);
     if (values.length > 1) throw badRequest(`parameter ${name} is given ${values.length} times`);
-    if (values[0]) query.set(name, values[0]);
+    if (values[0] !== undefined) query.set(name, values[0]);
   }
   const selectors = view.selectors(context.query.get('labelSelector') ?? '', context.query.get('fieldSelector') ?? '');
   for (const [name, value] of Object.entries(selectors)) if (value) query.set(name, value);

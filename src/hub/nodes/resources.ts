@@ -32,8 +32,10 @@ export function nodeResources(room: NodeRoom): ApiResource[] {
   return [nodes(room), nodeOperations(room)];
 }
 
-/** Query parameters that only core lists have; without them a list is answered from memory. */
-const PRECISE = ['limit', 'continue', 'resourceVersionMatch', 'labelSelector', 'fieldSelector'];
+/** Query parameters that only core lists have, or check; without them a list is answered from memory. */
+const PRECISE = ['continue', 'resourceVersionMatch', 'labelSelector', 'fieldSelector'];
+/** The same; an empty one is no number, and the core API says so. */
+const PRECISE_NUMBERS = ['limit', 'timeoutSeconds'];
 
 function nodes(room: NodeRoom): ApiResource {
   const view: View<CoreNode> = {
@@ -49,7 +51,8 @@ function nodes(room: NodeRoom): ApiResource {
   const list: Handler = async (context) => {
     if (context.info.verb === 'watch') return await passWatch(view, context);
     const version = context.query.get('resourceVersion') ?? '';
-    const precise = (version !== '' && version !== '0') || PRECISE.some((name) => context.query.get(name));
+    const asked = PRECISE.some((name) => context.query.get(name)) || PRECISE_NUMBERS.some((name) => context.query.has(name));
+    const precise = (version !== '' && version !== '0') || asked;
     if (precise || !room.directory.cache.synced()) return await passList(view, context);
     const accept = negotiate(context.headers.accept, OBJECT_TYPES, LIST_CONVERSIONS);
     if (accept.convert || accept.mediaType !== 'application/json' || context.query.has('pretty')) {

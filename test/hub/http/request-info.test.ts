@@ -27,6 +27,8 @@ test.each([
   ['HEAD', '/nodes', 'list', 'nodes|||'],
   ['GET', '/nodes?watch=true', 'watch', 'nodes|||'],
   ['GET', '/nodes?watch=1', 'watch', 'nodes|||'],
+  ['GET', '/nodes?watch', 'watch', 'nodes|||'],
+  ['GET', '/nodes?watch=yes', 'watch', 'nodes|||'],
   ['GET', '/nodes?watch=false', 'list', 'nodes|||'],
   ['GET', '/nodes?watch=false&watch=true', 'list', 'nodes|||'],
   ['GET', '/nodes/n1', 'get', 'nodes|n1||'],

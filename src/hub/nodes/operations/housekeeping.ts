@@ -5,6 +5,7 @@ import type { NodeSettings } from '../settings.ts';
 import type { Ledger } from './ledger.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { OperationsCache } from './operations-cache.ts';
+import { enterPhase } from './record.ts';
 import { isFinal, type Operation, type OperationStore } from './store.ts';
 
 export type HousekeepingInput = {
@@ -56,11 +57,26 @@ async function reconcileLedger({ cache, ledger, store, directory, running }: Hou
     // The cache may lag behind an operation that has just ended.
     const current = await store.get(name).catch(absent);
     if (!current || isFinal(current.status.phase)) continue;
+    if (current.status.holder === undefined) {
+      await endUnadmitted(current, store);
+      continue;
+    }
     const { nodeName: node, action } = operation.spec;
     const facts = directory.get(node);
     const entry = { name, node, action, zone: facts?.zone ?? '', controlPlane: facts?.controlPlane ?? false };
     await ledger.admit(entry, async () => ({ admit: true, value: undefined }));
   }
+}
+
+/** An operation that was written but never admitted: its request was cut off in between. Only a while later, because it may still be on its way. */
+async function endUnadmitted(operation: Operation, store: OperationStore): Promise<void> {
+  const { name } = operation.metadata;
+  const since = orphans.get(name) ?? performance.now();
+  orphans.set(name, since);
+  if (performance.now() - since < ORPHAN_MS) return;
+  const message = 'the request was cut off before the operation was admitted; nothing was done, ask again';
+  await store.update(operation, { ...enterPhase(operation.status, 'Failed', message), reason: 'NotAdmitted' }).catch(absent);
+  orphans.delete(name);
 }
 
 async function prune({ cache, store, settings }: HousekeepingInput): Promise<void> {

@@ -33,6 +33,13 @@ type Entry = { work: Work; resolve: () => void; reject: (error: unknown) => void
 
 const ATTEMPTS = 30;
 
+/** The operations that a ledger names. Throws an Error when its data is not a ledger's. */
+export function activeIn(map: LedgerConfigMap): ActiveOperation[] {
+  const active: unknown = JSON.parse(map.data?.['active'] ?? '[]');
+  if (!Array.isArray(active)) throw new Error(`ConfigMap ${LEDGER_NAME}: data.active is not an array`);
+  return active as ActiveOperation[];
+}
+
 export function operationLedger(client: KubeClient, namespace: string): Ledger {
   const collection = `/api/v1/namespaces/${namespace}/configmaps`;
   const path = `${collection}/${LEDGER_NAME}`;
@@ -40,14 +47,10 @@ export function operationLedger(client: KubeClient, namespace: string): Ledger {
   let queue: Entry[] = [];
   let flushing = false;
 
-  function parse(map: LedgerConfigMap): State {
-    const active: unknown = JSON.parse(map.data?.['active'] ?? '[]');
-    if (!Array.isArray(active)) throw new Error(`ConfigMap ${namespace}/${LEDGER_NAME}: data.active is not an array`);
-    return {
-      resourceVersion: map.metadata.resourceVersion,
-      active: new Map((active as ActiveOperation[]).map((operation) => [operation.name, operation])),
-    };
-  }
+  const parse = (map: LedgerConfigMap): State => ({
+    resourceVersion: map.metadata.resourceVersion,
+    active: new Map(activeIn(map).map((operation) => [operation.name, operation])),
+  });
 
   async function load(): Promise<State> {
     try {

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isConflict, isNotFound } from '../../../kube/errors.ts';
 import type { Leadership } from '../../../kube/leader-election.ts';
 import { keepHouse } from './housekeeping.ts';
-import type { OperationsCache } from './operations-cache.ts';
+import { activeIn, LEDGER_NAME } from './ledger.ts';
+import type { Kept, OperationsCache } from './operations-cache.ts';
 import { FencedError, type OperationRecord, operationRecord } from './record.ts';
 import { type RunDependencies, runOperation } from './run.ts';
 import { isFinal, type Operation, type OperationStore } from './store.ts';
@@ -20,6 +21,7 @@ const HOUSEKEEPING_MS = 10_000;
 export async function runOperations(leadership: Leadership, options: RunnerOptions): Promise<void> {
   const { cache, metrics, onError } = options;
   const running = new Map<string, { record: OperationRecord | undefined; task: Promise<void> }>();
+  let admitted: ReadonlySet<string> = new Set();
 
   function consider(operation: Operation): void {
     const { name } = operation.metadata;
@@ -28,7 +30,7 @@ export async function runOperations(leadership: Leadership, options: RunnerOptio
       known.record?.observe(operation);
       return;
     }
-    if (isFinal(operation.status.phase) || leadership.signal.aborted) return;
+    if (isFinal(operation.status.phase) || leadership.signal.aborted || !isAdmitted(operation)) return;
     const entry: { record: OperationRecord | undefined; task: Promise<void> } = { record: undefined, task: Promise.resolve() };
     running.set(name, entry);
     metrics.active.set(running.size);
@@ -45,6 +47,16 @@ export async function runOperations(leadership: Leadership, options: RunnerOptio
         const now = cache.operation(name);
         if (now && !isFinal(now.status.phase) && !leadership.signal.aborted) retryLater(name);
       });
+  }
+
+  /** Its ConfigMap may be there before the ledger names it, or without the ledger ever doing so. Who was run once was admitted. */
+  function isAdmitted(operation: Operation): boolean {
+    return operation.status.holder !== undefined || admitted.has(operation.metadata.name);
+  }
+
+  function readLedger(kept: Kept | undefined): void {
+    admitted = new Set(kept && 'ledger' in kept ? activeIn(kept.ledger).map(({ name }) => name) : []);
+    for (const operation of cache.operations()) if (!isFinal(operation.status.phase)) consider(operation);
   }
 
   function retryLater(name: string): void {
@@ -100,10 +112,10 @@ export async function runOperations(leadership: Leadership, options: RunnerOptio
   await cache.ready(leadership.signal);
   await options.directory.cache.ready(leadership.signal);
   cache.onChange(({ name, object }) => {
-    if (name === undefined) for (const operation of cache.operations()) consider(operation);
+    if (name === undefined || name === LEDGER_NAME) readLedger(cache.get(LEDGER_NAME));
     else if (object && 'operation' in object) consider(object.operation);
   }, leadership.signal);
-  for (const operation of cache.operations()) consider(operation);
+  readLedger(cache.get(LEDGER_NAME));
 
   while (!leadership.signal.aborted) {
     await keepHouse({ ...options, running: new Set(running.keys()) }).catch(onError);

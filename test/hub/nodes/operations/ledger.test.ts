@@ -93,7 +93,12 @@ test('an admission on an old copy fails its compare-and-swap and is judged anew'
   await two.admit(entry('b'), yes);
   // `one` does not know of b.
   let asked = 0;
-  expect(await one.admit(entry('c'), (others) => (asked++, atMost(2)(others)))).toBe(false);
+  expect(
+    await one.admit(entry('c'), (others) => {
+      asked++;
+      return atMost(2)(others);
+    }),
+  ).toBe(false);
   expect(asked).toBeGreaterThan(1);
   expect(names(from)).toEqual(['a', 'b']);
 });
