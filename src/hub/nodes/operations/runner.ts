@@ -5,7 +5,8 @@ import { keepHouse } from './housekeeping.ts';
 import { activeIn, LEDGER_NAME } from './ledger.ts';
 import type { Kept, OperationsCache } from './operations-cache.ts';
 import { FencedError, type OperationRecord, operationRecord } from './record.ts';
-import { type RunDependencies, runOperation } from './run.ts';
+import { runOperation } from './run.ts';
+import type { RunDependencies } from './run-context.ts';
 import { isFinal, type Operation, type OperationStore } from './store.ts';
 
 export type RunnerOptions = RunDependencies & {
