@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { longRun, times } from '../../test/support/counts.ts';
 import { eachOf } from '../lab/each.ts';
 import { type Hub, startHub } from '../lab/hub.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
 import { isReady, type LabNode, workerNodes } from '../lab/nodes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { longRun, times } from '../support/counts.ts';
 import { type KubeGate, startKubeGate } from '../support/kube-gate.ts';
 import { begin, ended, expectReleased, fastFlags, faultLasts, getNode, kubeconfigThrough, when } from '../support/operations.ts';
 import { createBudget, deleteBudget, runPod } from '../support/pods.ts';

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { longRun, times } from '../../test/support/counts.ts';
 import { patch } from '../lab/api-client.ts';
 import { eachOf } from '../lab/each.ts';
 import { startHub } from '../lab/hub.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
 import { type LabNode, workerNodes } from '../lab/nodes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { longRun, times } from '../support/counts.ts';
 import { type Ec2Answers, lostAnswers, startEc2Answers } from '../support/ec2-answers.ts';
 import { begin, ended, expectReleased, fastFlags, getNode, type NodeOperation, when } from '../support/operations.ts';
 

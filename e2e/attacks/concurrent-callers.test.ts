@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { longRun, times } from '../../test/support/counts.ts';
 import { startHub } from '../lab/hub.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
 import { isReady, type KubeNode, type NodeSpec, workerNodes } from '../lab/nodes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { longRun, times } from '../support/counts.ts';
 import { fastFlags, faultLasts, ledgerNames, postAction, random } from '../support/operations.ts';
 import { watchObjects } from '../support/watch.ts';
 

@@ -2,10 +2,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { limit, longRun, times } from '../../test/support/counts.ts';
 import { API, type HubEnv } from '../hub/env.ts';
 import { runCommand } from '../lab/kubectl.ts';
 import { waitFor } from '../lab/wait.ts';
-import { limit, longRun, times } from '../support/counts.ts';
 import { begin, ended } from '../support/operations.ts';
 
 type Parameter = { name: string; in: string; schema: Record<string, unknown> };

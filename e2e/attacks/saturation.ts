@@ -1,11 +1,11 @@
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
+import { limit, times } from '../../test/support/counts.ts';
 import type { HubEnv } from '../hub/env.ts';
 import { quantile } from '../hub/load.ts';
 import { openStream } from '../hub/stream.ts';
 import { startTraffic } from '../hub/traffic.ts';
 import { waitFor } from '../lab/wait.ts';
-import { limit, times } from '../support/counts.ts';
 import type { ProbeInput } from './discovery-probe.ts';
 
 const SECONDS = times(20, 600);

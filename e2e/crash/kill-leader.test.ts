@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { bundleHub } from '../../hack/release/bundle.ts';
+import { longRun, times } from '../../test/support/counts.ts';
 import { eachOf } from '../lab/each.ts';
 import { type Hub, startHub } from '../lab/hub.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
 import { type LabNode, workerNodes } from '../lab/nodes.ts';
 import { waitFor } from '../lab/wait.ts';
-import { longRun, times } from '../support/counts.ts';
 import { crashPoints, sharedOut } from '../support/crash-points.ts';
 import { type KubeGate, startKubeGate } from '../support/kube-gate.ts';
 import {

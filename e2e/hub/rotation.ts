@@ -1,10 +1,10 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { limit, longRun, times } from '../../test/support/counts.ts';
 import { createApiClient } from '../lab/api-client.ts';
 import { createAuthority, issueCertificate } from '../lab/certificates.ts';
 import { waitFor } from '../lab/wait.ts';
-import { limit, longRun, times } from '../support/counts.ts';
 import { API, type HubEnv } from './env.ts';
 import { shownCertificate } from './shown-certificate.ts';
 import { startTraffic } from './traffic.ts';

@@ -1,11 +1,6 @@
-import { errorText } from './errors.ts';
-import { EXIT, type ExitCode, ExitError, UsageError } from './exit.ts';
-import { type Flag, parseFlags } from './flags.ts';
-import { helpText } from './help.ts';
-import { onInterrupt } from './interrupt.ts';
-import { HELP_FLAG, KUBECTL_FLAGS } from './kubectl-flags.ts';
-import { type OpenSession, openSession, type Session } from './session.ts';
-import { processStdio, type Stdio } from './stdio.ts';
+import type { ExitCode } from './exit.ts';
+import type { Flag } from './flags.ts';
+import type { Session } from './session.ts';
 
 /** One command: what its help says, which flags it takes, and what it does. */
 export type Command = {
@@ -21,41 +16,3 @@ export type Command = {
   words?: 'nodes' | 'operations' | 'completion';
   run(session: Session): Promise<ExitCode>;
 };
-
-/** Runs one command line and returns its exit code; every error becomes one clear line on stderr. */
-export async function runCommand(
-  plugin: string,
-  command: Command,
-  args: readonly string[],
-  stdio: Stdio = processStdio(process.env),
-): Promise<ExitCode> {
-  const interrupt = onInterrupt();
-  let session: OpenSession | undefined;
-  try {
-    const flags = parseFlags(args, [...command.flags, ...KUBECTL_FLAGS]);
-    if (flags.on(HELP_FLAG.name)) {
-      stdio.out(helpText(command));
-      return EXIT.done;
-    }
-    session = openSession(plugin, flags, stdio, interrupt.signal);
-    const code = await command.run(session);
-    if (code === EXIT.done && flags.on('warnings-as-errors') && session.warned()) {
-      throw new ExitError(EXIT.error, 'the server sent a warning, and --warnings-as-errors is set');
-    }
-    return code;
-  } catch (error) {
-    if (interrupt.signal.aborted) {
-      stdio.err('interrupted\n');
-      return EXIT.error;
-    }
-    stdio.err(`error: ${errorText(error)}\n`);
-    if (error instanceof UsageError) {
-      stdio.err(`See '${command.name} --help' for usage.\n`);
-      return EXIT.usage;
-    }
-    return error instanceof ExitError ? error.code : EXIT.error;
-  } finally {
-    session?.close();
-    interrupt.release();
-  }
-}

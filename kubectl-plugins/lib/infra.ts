@@ -1,4 +1,4 @@
-import { type Command, runCommand } from './command.ts';
+import type { Command } from './command.ts';
 import { errorText } from './errors.ts';
 import { EXIT, type ExitCode } from './exit.ts';
 import { parseFlags } from './flags.ts';
@@ -12,6 +12,7 @@ import { infraOperations } from './infra-operations.ts';
 import { infraStart, infraStop } from './infra-power.ts';
 import { infraVersion } from './infra-version.ts';
 import { KUBECTL_FLAGS } from './kubectl-flags.ts';
+import { runCommand } from './run-command.ts';
 
 /** The commands of `kubectl infra`. */
 export const INFRA: readonly Command[] = [

@@ -5,9 +5,10 @@ import { createServer, connect as dial, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { times } from '../../support/counts.ts';
 import { eventually } from '../auth/eventually.ts';
 
-const COUNT = Number(process.env['FAIRLEAD_BROKEN_HANDSHAKES'] ?? 2_000);
+const COUNT = times(2_000, 100_000);
 const AT_ONCE = 20;
 
 let target: ChildProcess;
