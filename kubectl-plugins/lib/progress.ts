@@ -24,9 +24,11 @@ export function progress(stdio: Stdio, quiet = false): Progress {
   return stdio.live ? liveProgress(stdio) : plainProgress(stdio);
 }
 
-/** What is happening; while draining the hub's message counts the pods. */
+/** `3 of 7 pods evicted; message`; the numbers once, where the message of the hub has them too. */
 function detailOf(operation: NodeOperation): string {
-  return operation.status?.message ?? '';
+  const { phase, podsToEvict, podsEvicted, message = '' } = operation.status ?? {};
+  const pods = phase === 'Draining' && podsToEvict !== undefined ? `${podsEvicted ?? 0} of ${podsToEvict} pods evicted` : '';
+  return [message === pods ? '' : pods, message].filter((part) => part !== '').join('; ');
 }
 
 function plainProgress(stdio: Stdio): Progress {
