@@ -12,6 +12,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           environment: 'node',
           pool: 'forks',
+          maxWorkers: 2,
           // No test waits for time; a machine that does other work beside it can be slow.
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -183,6 +183,8 @@ describe('the leader', () => {
     expect(annotations['infraops.michael.io/operation']).toBeUndefined();
     expect(annotations['infraops.michael.io/last-restart']).toContain(name);
     expect(made.api.all('/apis/coordination.k8s.io/v1/namespaces/x/leases')).toEqual([]);
+    // The Event comes after the end can be seen.
+    await eventually('both Events', () => made.events.length === 2);
     expect(made.events.map(({ regarding, type }) => [regarding.kind, type])).toEqual([
       ['Node', 'Normal'],
       ['Node', 'Normal'],
