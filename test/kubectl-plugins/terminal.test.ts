@@ -65,7 +65,10 @@ describe('Ctrl-C', () => {
 });
 
 // util-linux's script gives the plugin a terminal of its own.
-describe.skipIf(!existsSync('/usr/bin/script'))('on a terminal (skipped without util-linux script)', () => {
+describe('on a terminal', () => {
+  beforeEach((context) => {
+    if (!existsSync('/usr/bin/script')) context.skip('there is no script of util-linux to make a terminal with');
+  });
   const onTerminal = (args: string[], env: Record<string, string> = {}) => {
     const command = [process.execPath, join(bench.bin, 'kubectl-restart'), ...args, `--kubeconfig=${config}`]
       .map((word) => `'${word}'`)

@@ -97,7 +97,8 @@ function writer(name: string, spec: NodeOperationSpec, room: NodeRoom) {
         return await writing;
       } catch (error) {
         // What may stand there keeps its place, and housekeeping clears it if there is nothing.
-        if (!(error instanceof KubeUnreachableError)) await room.ledger.remove([name]).catch(room.onError);
+        const surelyNot = !(error instanceof KubeUnreachableError) || !error.sent;
+        if (surelyNot) await room.ledger.remove([name]).catch(room.onError);
         throw error;
       }
     },
@@ -118,8 +119,8 @@ async function create(name: string, spec: NodeOperationSpec, status: NodeOperati
     try {
       return { operation: await room.store.get(name), made: !isConflict(error) };
     } catch (missing) {
-      // Nothing stands there: then the write has failed for sure, and the error may say so.
-      throw isNotFound(missing) && error instanceof KubeUnreachableError ? missing : error;
+      // Nothing stands there: then the write has failed for sure, and the error says so. To the caller it is an API server that cannot be reached.
+      throw isNotFound(missing) && error instanceof KubeUnreachableError ? new KubeUnreachableError(error.message, false, error) : error;
     }
   }
 }

@@ -49,7 +49,8 @@ test('serial numbers are positive, long and never the same', () => {
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 
-test.skipIf(!hasOpenssl)('openssl accepts the chain by its strictest rules (skipped where there is no openssl command)', async () => {
+test('openssl accepts the chain by its strictest rules', async (context) => {
+  if (!hasOpenssl) context.skip('there is no openssl command');
   const file = async (name: string, text: string) => {
     await writeFile(join(folder, name), text);
     return join(folder, name);
@@ -66,7 +67,8 @@ test.skipIf(!hasOpenssl)('openssl accepts the chain by its strictest rules (skip
   }
 });
 
-test.skipIf(!hasOpenssl)('a CA that another program made signs too (skipped where there is no openssl command)', async () => {
+test('a CA that another program made signs too', async (context) => {
+  if (!hasOpenssl) context.skip('there is no openssl command');
   const [key, cert, own] = ['other.key', 'other.pem', 'own.pem'].map((name) => join(folder, name)) as [string, string, string];
   const subject = ['-subj', '/C=XX/O=other ö/CN=other', '-utf8', '-addext', 'keyUsage=critical,keyCertSign'];
   const made = spawnSync('openssl', [
