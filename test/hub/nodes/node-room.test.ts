@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { toStatusError } from '../../../src/hub/http/errors.ts';
 import type { NodeSettings } from '../../../src/hub/nodes/settings.ts';
 import { cleanUp } from '../../support/clean-up.ts';
 import { eventually } from '../auth/eventually.ts';
@@ -142,6 +143,17 @@ describe('a request', () => {
     );
     await expect(ask('POST', '/nodes/n1/restart')).rejects.toThrow('fault 403');
     back();
+    expect((await ask('POST', '/nodes/n1/restart')).code).toBe(201);
+  });
+
+  test('regression: a write that was cut off before it was carried out was an internal error instead of 503', async () => {
+    const { ask, api, operations } = await setUp();
+    const back = api.fault(({ method, body }) => (method === 'POST' && JSON.stringify(body).includes('"spec"') ? 'refuse' : undefined));
+    const error = await ask('POST', '/nodes/n1/restart').catch((thrown: unknown) => thrown);
+    expect(toStatusError(error, () => undefined).status).toMatchObject({ code: 503, reason: 'ServiceUnavailable' });
+    back();
+    expect(operations()).toEqual([]);
+    // Its place is free at once.
     expect((await ask('POST', '/nodes/n1/restart')).code).toBe(201);
   });
 
