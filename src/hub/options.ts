@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { podNamespace } from '../kube/config.ts';
-import { type Flag, FlagError, parseDuration, parseFlags } from './flags.ts';
+import { type Flag, FlagError, parseDuration, parseFlags } from '../kube/flags.ts';
 import type { InFlightLimits } from './http/in-flight.ts';
 import { type NodeBudget, parseNodeBudget } from './nodes/guards/max-nodes-down.ts';
 import type { NodeSettings } from './nodes/settings.ts';

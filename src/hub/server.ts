@@ -5,6 +5,7 @@ import { kubeClient } from '../kube/client.ts';
 import { loadKubeConfig } from '../kube/config.ts';
 import { eventRecorder } from '../kube/events.ts';
 import { electLeader, type Leadership } from '../kube/leader-election.ts';
+import { VERSION } from '../kube/version.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
 import { auditLog } from './audit/audit-log.ts';
 import { readAuditKey } from './audit/key.ts';
@@ -34,7 +35,6 @@ import { clouds } from './nodes/clouds/registry.ts';
 import { instanceResolver } from './nodes/clouds/resolve.ts';
 import { nodeRoom } from './nodes/node-room.ts';
 import type { Options } from './options.ts';
-import { VERSION } from './version.ts';
 
 /** On the leader's Lease: the node it runs on, for the guard OwnNode of the other replicas. */
 const NODE_ANNOTATION = 'infraops.michael.io/node';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { FlagError } from '../../src/hub/flags.ts';
+import { FlagError } from '../../src/kube/flags.ts';
 import { FLAGS, type Options, parseOptions } from '../../src/hub/options.ts';
 
 function options(...args: string[]): Options {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Flag, FlagError, parseDuration, parseFlags, usage } from '../../src/hub/flags.ts';
+import { type Flag, FlagError, parseDuration, parseFlags, usage } from '../../src/kube/flags.ts';
 
 const FLAGS: Flag[] = [
   { name: 'name', type: 'string', default: 'x', help: 'A name.' },
