@@ -40,6 +40,9 @@ export const CALLER_HEADERS = {
   privateKey: 'fairlead-child-private-key',
 } as const;
 
+/** The HTTP method of a request that travels as an extended CONNECT: SPDY upgrades are POST, WebSockets GET. */
+export const METHOD_HEADER = 'fairlead-method';
+
 /** On an answer that the agent made itself: the rest is a Status of the agent, not of the target. Value: the Status reason. */
 export const AGENT_ERROR_HEADER = 'fairlead-error';
 

@@ -76,5 +76,7 @@ export const tooManyRequests = (message: string, retryAfterSeconds: number, opti
 /** `id` is in the log too, so that the two can be joined. */
 export const internalError = (id: string) =>
   new StatusError(500, 'InternalError', `Internal error occurred; the log of the hub has it under id ${id}`);
+/** What is behind us refused, broke or made no sense. */
+export const badGateway = (message: string, options?: Options) => new StatusError(502, 'BadGateway', message, options);
 export const serviceUnavailable = (message: string, options?: Options) => new StatusError(503, 'ServiceUnavailable', message, options);
 export const timeout = (message: string, options?: Options) => new StatusError(504, 'Timeout', message, options);

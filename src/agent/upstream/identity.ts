@@ -1,0 +1,41 @@
+import type { Caller } from '../../tunnel/caller.ts';
+import { TargetError } from '../../tunnel/target-error.ts';
+
+/** Users of Kubernetes' own components have rights by their name in every cluster: in the child these must not come with a name from the parent. */
+const PLAIN_SYSTEM_USERS = /^system:(serviceaccount:[^:]+:[^:]+|anonymous)$/;
+/** Groups that every authenticated user of that kind has, here as there. */
+const PLAIN_SYSTEM_GROUPS = /^system:(authenticated|unauthenticated|serviceaccounts(:[^:]+)?)$/;
+
+const malformed = (text: string) => /[\p{Cc}]/u.test(text);
+
+/**
+ * Headers that let the agent act as the caller in the child (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation). A group that
+ * carries the rights of a component (system:masters, system:nodes, ...) is left out unless `allowed` lists it; a user of that kind is refused with TargetError 403.
+ */
+export function impersonation(caller: Caller, allowed: readonly string[]): string[] {
+  const { name, uid, groups, extra } = caller;
+  if (name.startsWith('system:') && !PLAIN_SYSTEM_USERS.test(name) && !allowed.includes(name)) {
+    throw new TargetError(
+      403,
+      `the user ${JSON.stringify(name)} of the parent is not mapped into this cluster: start the agent with --allow-identity=${name} to allow it`,
+    );
+  }
+  const mapped = groups.filter((group) => !group.startsWith('system:') || PLAIN_SYSTEM_GROUPS.test(group) || allowed.includes(group));
+  const texts = [name, uid, ...mapped, ...Object.keys(extra), ...Object.values(extra).flat()];
+  if (name === '' || texts.some(malformed))
+    throw new TargetError(403, 'the caller cannot be mapped into this cluster: its name, groups or extra fields hold control characters');
+  const headers = ['impersonate-user', bytes(name)];
+  if (uid !== '') headers.push('impersonate-uid', bytes(uid));
+  for (const group of mapped) headers.push('impersonate-group', bytes(group));
+  for (const [key, values] of Object.entries(extra)) {
+    for (const value of values) headers.push(`impersonate-extra-${headerKey(key)}`, bytes(value));
+  }
+  return headers;
+}
+
+/** Header values are bytes; Node takes them as latin1, one character a byte. */
+const bytes = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
+
+/** Percent-encodes what a header name cannot hold, as client-go does. */
+const headerKey = (key: string) =>
+  encodeURIComponent(key.toWellFormed()).replaceAll(/[()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);

@@ -1,0 +1,170 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ATTACH_HEADERS, ATTACHED_HEADERS, UPGRADE_TOKEN } from '../../tunnel/protocol.ts';
+import { connectTunnel } from '../../tunnel/session.ts';
+import { sessionUpstream } from '../../tunnel/session-upstream.ts';
+import type { ResourceInfo } from '../http/resource.ts';
+import { badRequest, conflict, serviceUnavailable, tooManyRequests, unauthorized } from '../http/status.ts';
+import type { SocketCluster, SocketClusters } from './clusters.ts';
+import type { Admitted } from './gate.ts';
+import { rateLimiter } from './limits.ts';
+import type { SocketMetrics } from './metrics.ts';
+import { refuseUpgrade, writeHead } from './raw-answer.ts';
+import type { Standing } from './standing.ts';
+import type { LocalTunnel, TunnelDirectory } from './tunnel-directory.ts';
+
+export type AttachSettings = {
+  /** Name of this replica; agents tell by it which replicas they have. */
+  identity: string;
+  /** Tunnels that may be opened in a second: after a restart a thousand agents come together. */
+  perSecond: number;
+};
+
+export type AttachOptions = {
+  directory: TunnelDirectory;
+  clusters: SocketClusters;
+  peers: { replicas(): number };
+  attach: AttachSettings;
+  stand: Standing;
+  metrics: SocketMetrics;
+  upgraded: (request: IncomingMessage, code: number) => void;
+  signal: AbortSignal;
+  onError: (error: unknown) => void;
+};
+
+/** An agent at the door, let in by RBAC. */
+export type Arrival = { cluster: SocketCluster; info: ResourceInfo; admitted: Admitted };
+
+const CREDENTIAL_ID = 'authentication.kubernetes.io/credential-id';
+
+/** What an agent's tunnel is made of, whatever its protocol. */
+type Line = Omit<LocalTunnel, 'id' | 'instance' | 'credentialID' | 'agentVersion' | 'since'> & { closed: Promise<string> };
+
+/** Opens tunnels for agents, keeps them in the directory while they live, and ends them when their right does. */
+export function attachments(options: AttachOptions) {
+  const { directory, clusters, metrics, stand } = options;
+  const mayEnter = rateLimiter(options.attach.perSecond);
+  let draining = false;
+
+  clusters.onChange((id) => {
+    const cluster = clusters.find(id);
+    for (const tunnel of directory.of(id)) {
+      if (!cluster) tunnel.destroy('the cluster was denied or deleted');
+      // The agent has a newer credential: it opens the tunnel anew with that one.
+      else if (!isCurrent(cluster, tunnel.credentialID)) tunnel.drain();
+    }
+  }, options.signal);
+
+  /** Throws StatusError when this tunnel must not be opened here now. */
+  function check(request: IncomingMessage, { cluster, admitted }: Arrival): string | undefined {
+    if (draining) throw serviceUnavailable('this replica of the hub is stopping; try again', { retryAfterSeconds: 1 });
+    const credentialID = admitted.user.extra[CREDENTIAL_ID]?.[0];
+    if (!isCurrent(cluster, credentialID)) throw unauthorized('this credential of the cluster has been replaced by a newer one');
+    const have = String(request.headers[ATTACH_HEADERS.have] ?? '').split(',');
+    if (have.includes(options.attach.identity))
+      throw conflict(
+        { group: 'proxies.clusternet.io', kind: 'sockets', name: cluster.id },
+        'this agent has a tunnel to this replica of the hub already',
+      );
+    if (!mayEnter()) throw tooManyRequests('too many agents connect at once; try again', 1);
+    return credentialID;
+  }
+
+  function keep(
+    line: Line,
+    arrival: Arrival,
+    what: { instance: string; agentVersion: string | undefined; credentialID: string | undefined },
+  ): void {
+    const { cluster, admitted, info } = arrival;
+    const { closed, ...rest } = line;
+    const tunnel: LocalTunnel = { id: cluster.id, since: new Date(), ...what, ...rest };
+    takeOver(tunnel, cluster);
+    directory.add(tunnel);
+    const forget = stand.watch(admitted, info, () => tunnel.destroy('the right to open this socket was taken away'));
+    // Between the check and now the cluster may have gone.
+    if (!clusters.find(cluster.id)) tunnel.destroy('the cluster was denied or deleted');
+    clusters.opened(cluster.id, what.credentialID);
+    closed
+      .then(() => {
+        forget();
+        directory.remove(tunnel);
+      })
+      .catch(options.onError);
+  }
+
+  /** One agent process holds a cluster's socket: the newest. The others are told to stop, so that no request reaches two different machines. */
+  function takeOver(tunnel: LocalTunnel, cluster: SocketCluster): void {
+    const others = directory
+      .of(tunnel.id)
+      .filter(({ instance, protocol }) => instance !== tunnel.instance || (protocol === 'clusternet' && tunnel.protocol !== protocol));
+    if (others.length === 0) return;
+    metrics.attached('took_over');
+    clusters.takenOver(
+      cluster.id,
+      'another agent process has opened the socket of this cluster; the tunnels of the earlier one were ended',
+    );
+    for (const other of others) other.destroy('superseded by another agent of this cluster');
+  }
+
+  const answered = () => [ATTACHED_HEADERS.replica, options.attach.identity, ATTACHED_HEADERS.replicas, String(options.peers.replicas())];
+
+  return {
+    check,
+    keep,
+    /** `sockets/<id>/attach`: our agent. */
+    async fairlead(request: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): Promise<void> {
+      if (request.method !== 'POST' || request.headers.upgrade !== UPGRADE_TOKEN)
+        throw badRequest(`a tunnel is opened by POST with Upgrade: ${UPGRADE_TOKEN}`);
+      let credentialID: string | undefined;
+      try {
+        credentialID = check(request, arrival);
+      } catch (error) {
+        metrics.attached('refused');
+        if (error instanceof Error && 'status' in error && (error as { status?: { code?: number } }).status?.code === 409) {
+          options.upgraded(request, 409);
+          refuseUpgrade(socket, error as Parameters<typeof refuseUpgrade>[1], answered());
+          return;
+        }
+        throw error;
+      }
+      options.upgraded(request, 101);
+      await switchTo(socket, ['connection', 'Upgrade', 'upgrade', UPGRADE_TOKEN, ...answered()]);
+      if (socket.destroyed) return;
+      metrics.attached('ok');
+      const tunnel = connectTunnel(socket, head);
+      tunnel.onDraining(() => directory.changed(arrival.cluster.id));
+      const { closed, roundTripMs, heard, isDraining, drain, destroy } = tunnel;
+      const upstream = sessionUpstream(tunnel, `cluster ${arrival.cluster.name}`);
+      keep({ protocol: 'fairlead', upstream, closed, roundTripMs, heard, isDraining, drain, destroy }, arrival, {
+        instance: String(request.headers[ATTACH_HEADERS.instance] ?? '').slice(0, 64),
+        agentVersion: String(request.headers[ATTACH_HEADERS.version] ?? '').slice(0, 64) || undefined,
+        credentialID,
+      });
+    },
+    /** `sockets/<id>` with WebSocket: a clusternet agent. */
+    async clusternet(_request: IncomingMessage, _socket: Duplex, _head: Buffer, _arrival: Arrival): Promise<void> {
+      throw badRequest('not yet');
+    },
+    async drain(graceMs: number): Promise<void> {
+      draining = true;
+      for (const tunnel of directory.local()) tunnel.drain();
+      const until = performance.now() + graceMs;
+      while (performance.now() < until && [...directory.local()].length > 0) await sleep(50);
+      for (const tunnel of [...directory.local()]) tunnel.destroy('the hub is stopping');
+    },
+  };
+}
+
+/** Whether a tunnel may be opened with this credential: any, as long as none was ever recorded for the cluster. */
+const isCurrent = (cluster: SocketCluster, credentialID: string | undefined) =>
+  cluster.credentialIDs === undefined || (credentialID !== undefined && cluster.credentialIDs.includes(credentialID));
+
+/** Sends 101 and resolves when HTTP/2 may begin: Node aborts when that happens inside of the write. */
+async function switchTo(socket: Duplex, headers: readonly string[]): Promise<void> {
+  await new Promise<void>((resolve) => {
+    socket.once('close', () => resolve());
+    writeHead(socket, 101, headers);
+    socket.write('', () => setImmediate(resolve));
+  });
+}

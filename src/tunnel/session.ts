@@ -1,0 +1,196 @@
+import {
+  type ClientHttp2Session,
+  connect,
+  constants,
+  type Http2Session,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type SessionOptions,
+} from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { cutStream } from './cut.ts';
+import { PING_MS, SESSION_WINDOW, SILENCE_MS, STREAM_WINDOW } from './protocol.ts';
+
+/** What answers the requests of one side; `rawHeaders` is flat and has the pseudo-headers too. */
+export type StreamHandler = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[]) => void;
+
+/** What both ends know of a session. */
+type Live = {
+  /** Resolves, when the session has ended, with the reason in a few words. */
+  closed: Promise<string>;
+  /** Milliseconds of the last ping; undefined before the first came back. */
+  roundTripMs(): number | undefined;
+  /** When the other side was last heard, in milliseconds of performance.now(). */
+  heard(): number;
+};
+
+/** The accepting side of a tunnel: the agent. */
+export type AgentTunnel = Live & {
+  /** The hub sent GOAWAY: streams that are open go on, no new ones come. */
+  isDraining(): boolean;
+  onDraining(listener: () => void): void;
+  /** Lets open streams end, takes no new ones, then ends. */
+  close(): void;
+};
+
+/** The calling side of a tunnel: the hub. */
+export type HubTunnel = Live & {
+  session: ClientHttp2Session;
+  /** The other side sent GOAWAY, or `drain` was called: no new streams. */
+  isDraining(): boolean;
+  onDraining(listener: () => void): void;
+  /** Tells the other side to open its tunnel elsewhere. Open streams go on. */
+  drain(): void;
+  /** Cuts everything. `reason` reaches the other side (at most 100 bytes). */
+  destroy(reason: string): void;
+};
+
+export type SessionTiming = { pingMs?: number; silenceMs?: number };
+
+/** One caller may have 1,000 groups of 100 bytes; a header list is as long as kube-apiserver's limit of 1 MiB and what we add to it. */
+const MAX_HEADER_LIST = 1_400_000;
+const OPTIONS: SessionOptions = {
+  maxHeaderListPairs: 8_192,
+  maxSendHeaderBlockLength: 2 * MAX_HEADER_LIST,
+  maxSessionMemory: 256,
+  maxOutstandingPings: 4,
+  maxSettings: 16,
+  settings: { initialWindowSize: STREAM_WINDOW, maxHeaderListSize: MAX_HEADER_LIST, enablePush: false },
+  unknownProtocolTimeout: 10_000,
+} as SessionOptions;
+/** Streams that one tunnel may have open: watches and execs of everybody. */
+const MAX_STREAMS = 10_000;
+
+/** Pings, and gives the session up when the other side stays silent. Any frame counts as a sign of life. */
+function keepAlive(
+  session: Http2Session,
+  { pingMs = PING_MS, silenceMs = SILENCE_MS }: SessionTiming,
+): Pick<Live, 'roundTripMs' | 'heard'> {
+  let roundTrip: number | undefined;
+  let heard = performance.now();
+  let bytes = 0;
+  const { socket } = session;
+  const ping = () => {
+    const { bytesRead } = socket as Socket;
+    if (bytesRead !== bytes) {
+      bytes = bytesRead;
+      heard = performance.now();
+    }
+    if (performance.now() - heard > silenceMs) {
+      session.destroy(new Error(`silent for ${Math.round(performance.now() - heard)} ms`));
+      return;
+    }
+    // False when too many are on their way: then silence decides.
+    session.ping((error, durationMs) => {
+      if (error) return;
+      roundTrip = durationMs;
+      heard = performance.now();
+    });
+  };
+  const timer = setInterval(ping, Math.min(pingMs, silenceMs / 2));
+  session.once('close', () => clearInterval(timer));
+  ping();
+  return { roundTripMs: () => roundTrip, heard: () => heard };
+}
+
+/** When the session has ended, and why. */
+function ended(session: Http2Session, socket: Duplex): Promise<string> {
+  return new Promise((resolve) => {
+    let why = 'the connection ended';
+    const onError = (error: Error) => {
+      why = error.message;
+    };
+    session.on('error', onError);
+    socket.on('error', onError);
+    session.on('goaway', (code: number, _last: number, data?: Buffer) => {
+      if (code !== constants.NGHTTP2_NO_ERROR || data?.length) why = data?.toString('utf8').slice(0, 100) || `GOAWAY with code ${code}`;
+    });
+    session.once('close', () => {
+      socket.destroy();
+      resolve(why);
+    });
+  });
+}
+
+/** Listeners told once when draining begins. */
+function draining() {
+  let began = false;
+  const listeners: Array<() => void> = [];
+  return {
+    isDraining: () => began,
+    onDraining(listener: () => void) {
+      if (began) listener();
+      else listeners.push(listener);
+    },
+    begin() {
+      if (began) return;
+      began = true;
+      for (const listener of listeners.splice(0)) listener();
+    },
+  };
+}
+
+/** Node calls `setNoDelay` and others on what should be a socket; a TLS socket has them, a stream in between may not. */
+function noDelay(socket: Duplex): void {
+  if ('setNoDelay' in socket && typeof socket.setNoDelay === 'function') socket.setNoDelay(true);
+  if ('setTimeout' in socket && typeof socket.setTimeout === 'function') socket.setTimeout(0);
+}
+
+/** Takes the accepting side of HTTP/2 on a connection that was upgraded; `head` are bytes that came with the answer. */
+export function acceptTunnel(
+  socket: Duplex,
+  head: Buffer,
+  options: { serve: StreamHandler; onError: (error: unknown) => void } & SessionTiming,
+): AgentTunnel {
+  noDelay(socket);
+  if (head.length > 0) socket.unshift(head);
+  const session: ServerHttp2Session = performServerHandshake(socket, {
+    ...OPTIONS,
+    settings: { ...OPTIONS.settings, enableConnectProtocol: true, maxConcurrentStreams: MAX_STREAMS },
+  });
+  session.setLocalWindowSize(SESSION_WINDOW);
+  const closed = ended(session, socket);
+  const state = draining();
+  session.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, rawHeaders: string[]) => {
+    // A stream that fails is the affair of its request; without a listener it would end the process.
+    stream.on('error', () => undefined);
+    try {
+      options.serve(stream, headers, rawHeaders);
+    } catch (error) {
+      options.onError(error);
+      cutStream(stream);
+    }
+  });
+  session.on('goaway', () => state.begin());
+  return { closed, ...keepAlive(session, options), ...state, close: () => session.close() };
+}
+
+/** Takes the calling side of HTTP/2 on a connection that was upgraded. On the side that sent `101`, call it only after that write's callback and one `setImmediate`. */
+export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTiming = {}): HubTunnel {
+  noDelay(socket);
+  if (head.length > 0) socket.unshift(head);
+  const session = connect('http://tunnel', { ...OPTIONS, createConnection: () => socket });
+  session.setLocalWindowSize(SESSION_WINDOW);
+  const closed = ended(session, socket);
+  const state = draining();
+  session.on('goaway', () => state.begin());
+  return {
+    session,
+    closed,
+    ...keepAlive(session, options),
+    ...state,
+    drain() {
+      state.begin();
+      if (!session.destroyed && !session.closed) session.goaway();
+    },
+    destroy(reason) {
+      state.begin();
+      if (session.destroyed) return;
+      session.goaway(constants.NGHTTP2_NO_ERROR, 0, Buffer.from(reason.slice(0, 100)));
+      session.destroy();
+    },
+  };
+}
