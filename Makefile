@@ -10,7 +10,7 @@ NODE := $(CURDIR)/node_modules/.bin/node
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # npm writes this file last, so it is as old as the last complete install.
 node_modules/.package-lock.json: package.json package-lock.json
@@ -42,6 +42,10 @@ attacks: deps tools ## Run the tests of the list of attacks with long counts
 .PHONY: bench-nodes
 bench-nodes: deps tools ## Measure the hub against the API server it runs behind
 	@exec "$(NODE)" bench/nodes.ts
+
+.PHONY: bench-sockets
+bench-sockets: deps tools ## Measure kubectl's way through hub and tunnel against the child itself
+	@exec "$(NODE)" bench/sockets.ts $(ROWS)
 
 .PHONY: build
 build: deps ## Bundle hub and plugins into dist/

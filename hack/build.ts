@@ -2,15 +2,15 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { tarGz } from './release/archive.ts';
-import { bundleHub, bundlePlugins, productVersion } from './release/bundle.ts';
+import { bundleAgent, bundleHub, bundlePlugins, productVersion } from './release/bundle.ts';
 import { hostPlatform, makeExecutables, PLATFORMS } from './release/executables.ts';
 
 const USAGE = `node hack/build.ts [flags]
 
-Bundles the hub and the kubectl plugins into single files.
+Bundles the hub, the agent and the kubectl plugins into single files.
 
   --out FOLDER        default: dist
-  --only hub,plugins  default: both
+  --only hub,plugins  some of hub, agent, plugins; default: all
   --sea               also make the plugins executables that need no Node.js, in FOLDER/PLATFORM
   --platforms LIST    for --sea: all, or some of ${Object.keys(PLATFORMS).join(', ')}; default: this machine's
   --archives          also pack the plugins with the licence for krew, in FOLDER/archives
@@ -22,7 +22,7 @@ const EXECUTABLES = ['kubectl-restart', 'kubectl-infra'];
 const { values } = parseArgs({
   options: {
     out: { type: 'string', default: join(root, 'dist') },
-    only: { type: 'string', default: 'hub,plugins' },
+    only: { type: 'string', default: 'hub,agent,plugins' },
     sea: { type: 'boolean', default: false },
     platforms: { type: 'string', default: hostPlatform },
     archives: { type: 'boolean', default: false },
@@ -55,11 +55,12 @@ if (values.help) {
   process.stdout.write(USAGE);
 } else {
   const only = values.only.split(',');
-  const [hub, plugins] = await Promise.all([
+  const [hub, agent, plugins] = await Promise.all([
     only.includes('hub') ? bundleHub(values.out).then((file) => [file]) : [],
+    only.includes('agent') ? bundleAgent(values.out).then((file) => [file]) : [],
     only.includes('plugins') ? bundlePlugins(values.out) : [],
   ]);
-  report([...hub, ...plugins]);
+  report([...hub, ...agent, ...plugins]);
   if (values.archives) report(plugins.filter((file) => EXECUTABLES.includes(basename(file))).map((file) => pack(file, 'node')));
   if (values.sea) {
     for (const platform of values.platforms === 'all' ? Object.keys(PLATFORMS) : values.platforms.split(',')) {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Resident memory of a process in MiB (Linux). */
@@ -22,4 +22,16 @@ export async function settledMiB(pid: number, quietMs = 10_000, limitMs = 60_000
     }
   }
   return residentMiB(pid);
+}
+
+/** The most that a process has had resident so far, in MiB (Linux). */
+export function peakMiB(pid: number): number {
+  const match = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  if (!match) throw new Error(`process ${pid} has no VmHWM`);
+  return Number(match[1]) / 1024;
+}
+
+/** How many descriptors a process has open (Linux). */
+export function descriptors(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
 }

@@ -13,3 +13,11 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   await work();
   return performance.now() - began;
 }
+
+/** The figure below which the share `q` (0 to 1) of at least one figure lies. */
+export function quantile(figures: readonly number[], q: number): number {
+  const sorted = [...figures].sort((a, b) => a - b);
+  const value = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
+  if (value === undefined) throw new Error('no figures');
+  return value;
+}

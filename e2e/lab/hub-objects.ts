@@ -1,20 +1,24 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments } from 'yaml';
 import type { Lab } from './lab.ts';
+import { waitFor } from './wait.ts';
 
 /** Where the hub and its objects are in the parent cluster, as deploy/hub names them. */
 export const hubNamespace = 'fairlead-system';
 export const hubServiceName = 'fairlead-hub';
 export const hubServiceAccount = 'fairlead-hub';
 
-type KubeObject = { apiVersion: string; kind: string; metadata: { name: string; namespace?: string } };
+export type KubeObject = { apiVersion: string; kind: string; metadata: { name: string; namespace?: string } };
 type Service = KubeObject & { spec: { selector?: unknown; ports: Array<{ name: string; port: number; targetPort?: unknown }> } };
 type ApiService = KubeObject & { spec: { caBundle?: string } };
 
 const base = fileURLToPath(new URL('../../deploy/hub', import.meta.url));
+const crds = fileURLToPath(new URL('../../deploy/crds', import.meta.url));
 
-/** Who the hub is and what it and its users may do. What runs it inside a cluster (Deployment, NetworkPolicy and so on) stays out. */
-const accessKinds = [
+/** Who a part is and what it and its users may do. What runs it inside a cluster (Deployment, NetworkPolicy and so on) stays out. */
+export const accessKinds: readonly string[] = [
   'ServiceAccount',
   'Role',
   'ClusterRole',
@@ -23,6 +27,10 @@ const accessKinds = [
   'FlowSchema',
   'PriorityLevelConfiguration',
   'CustomResourceDefinition',
+  'ValidatingAdmissionPolicy',
+  'ValidatingAdmissionPolicyBinding',
+  'MutatingAdmissionPolicy',
+  'MutatingAdmissionPolicyBinding',
 ];
 
 async function kubectlOrThrow(lab: Lab, args: readonly string[], input?: string): Promise<string> {
@@ -35,6 +43,32 @@ async function kubectlOrThrow(lab: Lab, args: readonly string[], input?: string)
 export async function applyObjects(lab: Lab, objects: readonly object[]): Promise<void> {
   const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
   await kubectlOrThrow(lab, ['apply', '--server-side', '--force-conflicts', '--field-manager=fairlead-lab', '-f', '-'], list);
+}
+
+/** The objects of a kustomization. */
+export async function kustomizeObjects(lab: Lab, folder: string): Promise<KubeObject[]> {
+  const documents = parseAllDocuments(await kubectlOrThrow(lab, ['kustomize', folder]));
+  return documents.map((document) => document.toJS() as KubeObject | null).filter((object) => object !== null);
+}
+
+/** Applies deploy/crds and resolves when the API server serves them. */
+export async function applyCustomResources(lab: Lab): Promise<void> {
+  if (!existsSync(join(crds, 'kustomization.yaml'))) return;
+  const objects = await kustomizeObjects(lab, crds);
+  const definitions = objects.filter(({ kind }) => kind === 'CustomResourceDefinition');
+  await applyObjects(lab, definitions);
+  for (const { metadata } of definitions) {
+    const established = async () => {
+      const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${metadata.name}`;
+      const { status } = await lab.api.json<{ status?: { conditions?: { type: string; status: string }[] } }>('GET', path);
+      return status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True');
+    };
+    await waitFor(established, { what: `${metadata.name} to be established` });
+  }
+  await applyObjects(
+    lab,
+    objects.filter((object) => !definitions.includes(object)),
+  );
 }
 
 const isService = (object: KubeObject): object is Service => object.kind === 'Service' && object.metadata.name === hubServiceName;
@@ -52,8 +86,7 @@ export type HubObjects = {
  * selector. `caBundle` is PEM; without it the hub fills it in.
  */
 export async function applyHubObjects(lab: Lab, caBundle?: string): Promise<HubObjects> {
-  const documents = parseAllDocuments(await kubectlOrThrow(lab, ['kustomize', base]));
-  const objects = documents.map((document) => document.toJS() as KubeObject | null).filter((object) => object !== null);
+  const objects = await kustomizeObjects(lab, base);
   const services = objects.filter(isService);
   const apiServices = objects.filter(isApiService);
   const port = services[0]?.spec.ports[0];
@@ -77,7 +110,7 @@ export async function applyHubObjects(lab: Lab, caBundle?: string): Promise<HubO
  */
 export async function publishEndpoint(
   lab: Lab,
-  replica: { index: number; ip: string; port: number },
+  replica: { index: number; ip: string; port: number; peerPort?: number; directPort?: number },
   portName: string,
   ready: boolean,
 ): Promise<void> {
@@ -91,7 +124,11 @@ export async function publishEndpoint(
       labels: { 'kubernetes.io/service-name': hubServiceName, 'endpointslice.kubernetes.io/managed-by': 'fairlead-lab' },
     },
     addressType: 'IPv4',
-    ports: [{ name: portName, port: replica.port, protocol: 'TCP' }],
+    ports: [
+      { name: portName, port: replica.port, protocol: 'TCP' },
+      ...(replica.peerPort === undefined ? [] : [{ name: 'peers', port: replica.peerPort, protocol: 'TCP' }]),
+      ...(replica.directPort === undefined ? [] : [{ name: 'direct', port: replica.directPort, protocol: 'TCP' }]),
+    ],
     endpoints: [{ addresses: [replica.ip], conditions: { ready, serving: ready, terminating: false } }],
   };
   const path = `/apis/discovery.k8s.io/v1/namespaces/${hubNamespace}/endpointslices/${name}?fieldManager=fairlead-lab&force=true`;

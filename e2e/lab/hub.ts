@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ApiClient, createApiClient } from './api-client.ts';
 import { createAuthority, issueCertificate } from './certificates.ts';
-import { applyHubObjects, hubNamespace, hubServiceAccount, hubServiceName, publishEndpoint } from './hub-objects.ts';
+import { applyCustomResources, applyHubObjects, hubNamespace, hubServiceAccount, hubServiceName, publishEndpoint } from './hub-objects.ts';
 import { type UserCredentials, writeKubeconfig } from './kubeconfig.ts';
 import type { Lab } from './lab.ts';
 import { freePort } from './ports.ts';
@@ -36,6 +36,11 @@ export type HubReplica = {
   port: number;
   /** https://IP:PORT, past kube-apiserver. */
   url: string;
+  /** Where other replicas reach it. */
+  peerPort: number;
+  directPort: number;
+  /** https://IP:PORT for callers that come with a token or certificate of their own. */
+  directURL: string;
   log: string;
   process: LabProcess | undefined;
 };
@@ -91,8 +96,19 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
   const replicas: HubReplica[] = [];
   for (let index = 0; index < count; index++) {
     const ip = index === 0 ? lab.hubAddress : lab.acquireAddress().ip;
-    const port = await freePort(ip);
-    replicas.push({ index, identity: '', ip, port, url: `https://${ip}:${port}`, log: join(dir, `hub-${index}.log`), process: undefined });
+    const [port, peerPort, directPort] = [await freePort(ip), await freePort(ip), await freePort(ip)];
+    replicas.push({
+      index,
+      identity: '',
+      ip,
+      port,
+      peerPort,
+      directPort,
+      url: `https://${ip}:${port}`,
+      directURL: `https://${ip}:${directPort}`,
+      log: join(dir, `hub-${index}.log`),
+      process: undefined,
+    });
   }
 
   const tls = { crt: join(dir, 'tls.crt'), key: join(dir, 'tls.key') };
@@ -115,6 +131,7 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
   };
   if (authority) rotateCertificate();
 
+  await applyCustomResources(lab);
   const { apiServices, portName } = await applyHubObjects(lab, authority?.certificate);
   const token = await lab.serviceAccountToken(hubNamespace, hubServiceAccount, 7 * 24 * 3600);
   const kubeconfig = writeKubeconfig(join(dir, 'kubeconfig'), {
@@ -166,6 +183,12 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
         `--secure-port=${one.port}`,
         `--identity=${one.identity}`,
         '--leader-elect=true',
+        `--peer-port=${one.peerPort}`,
+        `--direct-port=${one.directPort}`,
+        `--direct-url=${replica(0).directURL}`,
+        ...apiServices.map((name) => `--api-service=${name}`),
+        // So that the direct port can be reached by its address; all replicas show the same certificate.
+        ...(authority ? [] : replicas.map(({ ip }) => `--cert-extra-name=${ip}`)),
         ...(authority ? [`--tls-cert-file=${tls.crt}`, `--tls-private-key-file=${tls.key}`] : []),
         ...of(options.flags, index, []),
       ],

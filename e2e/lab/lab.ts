@@ -8,7 +8,7 @@ import { type DemoKubelet, startDemoKubelet } from './demo-kubelet.ts';
 import { createLabFolder } from './folders.ts';
 import { writeKubeconfig } from './kubeconfig.ts';
 import { type CommandOptions, type CommandResult, runCommand } from './kubectl.ts';
-import { startKwok } from './kwok.ts';
+import { type PodAccess, startKwok } from './kwok.ts';
 import { type Ec2, startEc2 } from './moto.ts';
 import { createNodes, demoNodes, type LabNode, type NodeSpec } from './nodes.ts';
 import { createPki, type Pki } from './pki.ts';
@@ -30,6 +30,10 @@ export type LabOptions = {
   moto?: boolean;
   /** Milliseconds that a rebooting node is NotReady; default 300. */
   downTime?: number;
+  /** Further addresses that kube-apiserver is reached at; its certificate names them, and it listens on all addresses of the machine. */
+  addresses?: readonly string[];
+  /** What exec, logs and port-forward do in the pods of all nodes, given the lab's folder. Default: they fail. */
+  podAccess?: (dir: string) => PodAccess;
 };
 
 export type UserOptions = { user: string; groups?: readonly string[]; namespace?: string };
@@ -41,6 +45,8 @@ export type Lab = {
   /** The folder of kubectl and the other programs. */
   bin: string;
   apiServerURL: string;
+  /** https://ADDRESS:PORT for another address of the machine, which must be one of the option `addresses`. */
+  apiServerAt(address: string): string;
   /** PEM of the cluster's CA. */
   ca: string;
   pki: Pki;
@@ -65,6 +71,8 @@ export type Lab = {
   /** Environment in which `kubectl` is run, for other programs. */
   commandEnv(kubeconfig?: string): Record<string, string>;
   clientCertificate(user: UserOptions): Certificate;
+  /** A client with a new certificate of that user. */
+  clientFor(user: UserOptions): ApiClient;
   /** Path of a kubeconfig with a new client certificate. */
   kubeconfigFor(user: UserOptions): string;
   /** A token by TokenRequest, valid for an hour unless told otherwise; the ServiceAccount must exist. */
@@ -96,16 +104,22 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
 }
 
 async function build(bin: string, options: LabOptions, teardown: ReturnType<typeof createTeardown>): Promise<Lab> {
-  const { nodes: specs = demoNodes, kubeApiServerFlags = [], controllers = defaultControllers, kwok = true, moto = true } = options;
+  const { kubeApiServerFlags = [], controllers = defaultControllers, kwok = true, moto = true, addresses: names = [], podAccess } = options;
   const folder = createLabFolder();
   teardown.defer(folder.remove);
   const dir = folder.path;
-  const pki = createPki(join(dir, 'pki'));
+  const pki = createPki(join(dir, 'pki'), names);
   mkdirSync(join(dir, 'kubeconfigs'), { mode: 0o700 });
-  const flags = kubeApiServerFlags.map((flag) => flag.replaceAll('{dir}', dir));
+  const flags = [
+    ...(names.length > 0 ? ['--bind-address=0.0.0.0'] : []),
+    // Not Hostname, its first choice: nobody resolves the names of these nodes. kwok does not ask who calls.
+    ...(podAccess ? ['--kubelet-preferred-address-types=InternalIP'] : []),
+    ...kubeApiServerFlags.map((flag) => flag.replaceAll('{dir}', dir)),
+  ];
 
   const [port, etcdPort, etcdPeerPort, kwokPort] = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
   const server = `https://127.0.0.1:${port}`;
+  const specs = (options.nodes ?? demoNodes).map((spec) => (podAccess ? { ...spec, kubeletPort: kwokPort } : spec));
   const ca = pki.clusterCA.certificate;
   const clientCertificate = ({ user, groups = [] }: UserOptions) =>
     issueCertificate(pki.clusterCA, { commonName: user, organizations: groups, usages: ['clientAuth'] });
@@ -160,7 +174,15 @@ async function build(bin: string, options: LabOptions, teardown: ReturnType<type
   const runManager = () =>
     run(startControllerManager(context, { kubeconfig: kubeconfigFor({ user: 'system:kube-controller-manager' }), controllers }, api));
   const runKwok = () =>
-    run(startKwok({ bin, dir, kubeconfig: kubeconfigFor({ user: 'kwok', groups: ['system:masters'] }), port: kwokPort }));
+    run(
+      startKwok({
+        bin,
+        dir,
+        kubeconfig: kubeconfigFor({ user: 'kwok', groups: ['system:masters'] }),
+        port: kwokPort,
+        podAccess: podAccess?.(dir),
+      }),
+    );
   const [nodes] = await allSettled([
     createNodes(api, specs, ec2?.launch ?? madeUpInstances),
     controllers.length > 0 ? runManager() : Promise.resolve(undefined),
@@ -182,6 +204,7 @@ async function build(bin: string, options: LabOptions, teardown: ReturnType<type
     dir,
     bin,
     apiServerURL: server,
+    apiServerAt: (address) => `https://${address}:${port}`,
     ca,
     pki,
     adminKubeconfig,
@@ -207,6 +230,11 @@ async function build(bin: string, options: LabOptions, teardown: ReturnType<type
       runCommand(join(bin, 'kubectl'), args, { ...rest, env: { ...commandEnv(kubeconfig), ...env } }),
     commandEnv,
     clientCertificate,
+    clientFor(user) {
+      const client = createApiClient({ server, ca, credentials: clientCertificate(user) });
+      teardown.defer(client.close);
+      return client;
+    },
     kubeconfigFor,
     serviceAccountToken,
     async serviceAccountKubeconfig(namespace, name) {

@@ -14,6 +14,8 @@ export type NodeSpec = {
   unschedulable?: boolean;
   /** Default: `aws:///ZONE/INSTANCE` of an EC2 instance launched for it. With a ProviderID of your own nothing is launched. */
   providerID?: string;
+  /** Port on 127.0.0.1 where a kubelet (kwok) serves exec, logs and port-forward; default: nobody does. */
+  kubeletPort?: number;
 };
 
 /** A node that was made. */
@@ -87,8 +89,9 @@ function nodeObject(spec: NodeSpec, node: LabNode, privateIP: string): object {
       phase: 'Running',
       capacity: resources,
       allocatable: resources,
+      ...(spec.kubeletPort === undefined ? {} : { daemonEndpoints: { kubeletEndpoint: { Port: spec.kubeletPort } } }),
       addresses: [
-        { type: 'InternalIP', address: privateIP },
+        { type: 'InternalIP', address: spec.kubeletPort === undefined ? privateIP : '127.0.0.1' },
         { type: 'Hostname', address: node.name },
       ],
       conditions: [

@@ -24,8 +24,8 @@ export type PkiFile =
   | 'sa.key'
   | 'sa.pub';
 
-/** Makes everything a control plane needs in the new folder `dir`. */
-export function createPki(dir: string): Pki {
+/** Makes everything a control plane needs in the new folder `dir`. `addresses` are further names of kube-apiserver. */
+export function createPki(dir: string, addresses: readonly string[] = []): Pki {
   mkdirSync(dir, { mode: 0o700 });
   const clusterCA = createAuthority('fairlead-lab-ca');
   const frontProxyCA = createAuthority('fairlead-lab-front-proxy-ca');
@@ -33,7 +33,7 @@ export function createPki(dir: string): Pki {
   const apiserver = issueCertificate(clusterCA, {
     commonName: 'kube-apiserver',
     usages: ['serverAuth'],
-    altNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc', '127.0.0.1', '10.96.0.1'],
+    altNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc', '127.0.0.1', '10.96.0.1', ...addresses],
   });
   const serviceAccount = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const contents: Record<PkiFile, string> = {

@@ -73,10 +73,15 @@ export async function bundlePlugins(folder: string, options: { names?: readonly 
  * Bundles the hub into one ES module, `fairlead-hub.mjs`, for Node.js 24. The SDKs of the clouds are in it, and run only when a node of
  * their cloud is met.
  */
-export async function bundleHub(folder: string): Promise<string> {
-  const entry = join(root, 'src/hub/main.ts');
+export const bundleHub = (folder: string): Promise<string> => bundleProcess(folder, 'src/hub/main.ts', 'fairlead-hub.mjs');
+
+/** Bundles the agent into one ES module, `fairlead-agent.mjs`, for Node.js 24. */
+export const bundleAgent = (folder: string): Promise<string> => bundleProcess(folder, 'src/agent/main.ts', 'fairlead-agent.mjs');
+
+async function bundleProcess(folder: string, source: string, name: string): Promise<string> {
+  const entry = join(root, source);
   if (!existsSync(entry)) throw new Error(`${entry} is missing`);
-  const outfile = join(folder, 'fairlead-hub.mjs');
+  const outfile = join(folder, name);
   await build({
     entryPoints: [entry],
     outfile,

@@ -13,6 +13,6 @@ export type Command = {
   examples: readonly string[];
   flags: readonly Flag[];
   /** What can be completed as a word. */
-  words?: 'nodes' | 'operations' | 'completion';
+  words?: 'nodes' | 'operations' | 'clusters' | 'requests' | 'completion';
   run(session: Session): Promise<ExitCode>;
 };

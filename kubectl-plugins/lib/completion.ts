@@ -1,11 +1,16 @@
+import type { InfraCluster } from '../../src/hub/clusters/schema.ts';
 import type { InfraNode, NodeOperation } from '../../src/hub/nodes/schema.ts';
+import { CLUSTERS_API, type ClusterRegistrationRequest } from '../../src/kube/clusternet.ts';
 import { API } from './api.ts';
+import { clusterNote } from './clusters.ts';
 import { ago } from './duration.ts';
 import { type Flag, type ParsedFlags, parseFlags } from './flags.ts';
 import { commandIndex, commandNamed, INFRA } from './infra.ts';
 import { readKubeconfig } from './kubeconfig-file.ts';
 import { KUBECTL_FLAGS } from './kubectl-flags.ts';
 import { isFinal, nameOf } from './operations.ts';
+import { plainText } from './plain-text.ts';
+import { clusterNameOf, REQUESTS } from './registrations.ts';
 import { restart } from './restart.ts';
 import { openSession } from './session.ts';
 import { processStdio } from './stdio.ts';
@@ -19,8 +24,8 @@ type Answer = { candidates: string[]; directive: number };
 
 /** TAB must not hang: what the server has not said by then is left out. */
 const PATIENCE_MS = 3_000;
-/** Files are what kubectl completes these with. */
-const FILE_FLAGS = ['kubeconfig', 'certificate-authority', 'client-certificate', 'client-key', 'dir', 'cache-dir'];
+/** Files are what the shell completes these with. */
+const OF_FILES = ['FILE', 'FOLDER'];
 
 /**
  * Answers kubectl's completion of a plugin: `args` are the words after the plugin, the last one being completed. Returns the text for stdout:
@@ -66,6 +71,10 @@ async function answerFor(plugin: 'restart' | 'infra', before: readonly string[],
       return await nodes(current, lenient(given, flags));
     case 'operations':
       return await operations(current, lenient(given, flags), command.name.endsWith(' cancel'));
+    case 'clusters':
+      return await clusters(current, lenient(given, flags));
+    case 'requests':
+      return await requests(current, lenient(given, flags), command.name);
     case 'completion':
       return matching(['install\tWrite the completion files'], current);
     default:
@@ -94,7 +103,7 @@ function openFlag(word: string | undefined, flags: readonly Flag[]): Flag | unde
 async function valuesOf(flag: Flag, prefix: string, given: readonly string[], flags: readonly Flag[]): Promise<Answer> {
   if (flag.kind === 'switch') return matching(['true', 'false'], prefix);
   if (flag.choices) return matching([...flag.choices], prefix);
-  if (FILE_FLAGS.includes(flag.name)) return { candidates: [], directive: FILES };
+  if (OF_FILES.includes(flag.placeholder ?? '')) return { candidates: [], directive: FILES };
   if (flag.lookup === 'nodes') return await nodes(prefix, lenient(given, flags));
   if (!flag.lookup) return none();
   const config = readKubeconfig(lenient(given, flags).text('kubeconfig'), process.env);
@@ -165,4 +174,35 @@ async function operations(prefix: string, flags: ParsedFlags, onlyRunning: boole
     ),
     prefix,
   );
+}
+
+async function clusters(prefix: string, flags: ParsedFlags): Promise<Answer> {
+  const kind = /^clusters?\//.exec(prefix)?.[0] ?? '';
+  const taken = new Set(flags.words.map((word) => word.replace(/^[a-z]+\//, '')));
+  const items = await ask<InfraCluster>(flags, `${API}/clusters`);
+  return matching(
+    items
+      .filter(({ metadata }) => !taken.has(metadata?.name ?? ''))
+      .map((cluster) => plainText(`${kind}${cluster.metadata?.name ?? ''}\t${clusterNote(cluster, Date.now())}`)),
+    prefix,
+  );
+}
+
+/** Those that the command can do something about, by the cluster's name where only one has it. */
+async function requests(prefix: string, flags: ParsedFlags, command: string): Promise<Answer> {
+  const items = await ask<ClusterRegistrationRequest>(flags, `${CLUSTERS_API}/${REQUESTS}`);
+  const wanted = items.filter(({ status }) => {
+    if (command.endsWith(' approve')) return status?.result !== 'Approved';
+    return !command.endsWith(' deny') || status?.result !== 'Denied';
+  });
+  const candidates = wanted.flatMap((request) => {
+    const cluster = clusterNameOf(request);
+    const alone = cluster !== '' && items.filter((other) => clusterNameOf(other) === cluster).length === 1;
+    const [value, other] = alone ? [cluster, request.metadata.name] : [request.metadata.name, cluster];
+    if ([value, other, request.spec.clusterId].some((name) => flags.words.includes(name))) return [];
+    const age = request.metadata.creationTimestamp ? `asked ${ago(request.metadata.creationTimestamp, Date.now())}` : '';
+    const note = [request.status?.result || 'Pending', other, age].filter((part) => part !== '').join(' · ');
+    return [plainText(`${value}\t${note}`).replaceAll('\n', ' ')];
+  });
+  return matching(candidates, prefix);
 }

@@ -5,10 +5,10 @@ import { getCACertificates, rootCertificates } from 'node:tls';
 import type { Cluster, KubeConfig } from '@kubernetes/client-node';
 import { type KubeClient, type KubeRequest, kubeClient } from '../../src/kube/client.ts';
 import { KubeError } from '../../src/kube/errors.ts';
+import { proxyFromEnvironment } from '../../src/kube/proxy-environment.ts';
 import { type CredentialSource, credentialSource } from './credentials.ts';
 import type { Access } from './kubeconfig.ts';
 import { proxyAgent } from './proxy-agent.ts';
-import { proxyFromEnvironment } from './proxy-environment.ts';
 
 export type Connection = {
   /** The answer as it arrives. Throws KubeError for codes from 300 on, KubeUnreachableError when no answer came. */

@@ -4,12 +4,17 @@ import { EXIT, type ExitCode } from './exit.ts';
 import { parseFlags } from './flags.ts';
 import { overviewText } from './help.ts';
 import { infraCancel } from './infra-cancel.ts';
+import { infraClusters } from './infra-clusters.ts';
 import { infraCompletion } from './infra-completion.ts';
+import { infraApprove, infraDeny } from './infra-decide.ts';
 import { infraInstance } from './infra-instance.ts';
+import { infraJoinCommand } from './infra-join-command.ts';
+import { infraKubeconfig } from './infra-kubeconfig.ts';
 import { infraLogs } from './infra-logs.ts';
 import { infraNodes } from './infra-nodes.ts';
 import { infraOperations } from './infra-operations.ts';
 import { infraStart, infraStop } from './infra-power.ts';
+import { infraRequests } from './infra-requests.ts';
 import { infraVersion } from './infra-version.ts';
 import { KUBECTL_FLAGS } from './kubectl-flags.ts';
 import { runCommand } from './run-command.ts';
@@ -23,17 +28,23 @@ export const INFRA: readonly Command[] = [
   infraInstance,
   infraCancel,
   infraLogs,
+  infraClusters,
+  infraRequests,
+  infraApprove,
+  infraDeny,
+  infraKubeconfig,
+  infraJoinCommand,
   infraCompletion,
   infraVersion,
 ];
 
 /** Words that mean a command besides its name. */
-const ALIASES: Record<string, string> = { node: 'nodes', operation: 'operations', log: 'logs' };
+const ALIASES: Record<string, string> = { node: 'nodes', operation: 'operations', log: 'logs', cluster: 'clusters', request: 'requests' };
 
 export const commandNamed = (word: string): Command | undefined =>
   INFRA.find((command) => command.name === `kubectl infra ${ALIASES[word] ?? word}`);
 
-const overview = () => overviewText('kubectl infra', 'the machines under nodes: what they are, and what is done to them', INFRA);
+const overview = () => overviewText('kubectl infra', 'the machines under nodes and the clusters behind this one', INFRA);
 
 /** Runs `kubectl infra ARGS`. Flags of kubectl may stand before the command, as with kubectl itself. */
 export async function runInfra(args: readonly string[]): Promise<ExitCode> {

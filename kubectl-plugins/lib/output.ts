@@ -3,7 +3,7 @@ import { customColumns } from './custom-columns.ts';
 import { UsageError } from './exit.ts';
 import { jsonPathTemplate } from './jsonpath.ts';
 
-type KubeObject = { kind?: string; apiVersion?: string; metadata?: { name?: string } };
+type KubeObject = { kind?: string; apiVersion?: string; metadata?: { name?: string; managedFields?: unknown } };
 
 /** How to print: for people, or one of kubectl's machine forms. */
 export type Output = {
@@ -26,12 +26,12 @@ export function outputOf(value: string | undefined, tables: boolean): Output {
     case '':
       return { form: 'human', print: () => '' };
     case 'json':
-      return { form: 'json', print: (objects, always = false) => `${JSON.stringify(list(objects, always), undefined, 4)}\n` };
+      return { form: 'json', print: (objects, always = false) => `${JSON.stringify(list(objects.map(readable), always), undefined, 4)}\n` };
     case 'yaml':
       return {
         form: 'yaml',
         print: (objects, always = false) =>
-          stringify(list(objects, always), { sortMapEntries: true, lineWidth: 0, aliasDuplicateObjects: false }),
+          stringify(list(objects.map(readable), always), { sortMapEntries: true, lineWidth: 0, aliasDuplicateObjects: false }),
       };
     case 'name':
       return {
@@ -55,7 +55,14 @@ export function outputOf(value: string | undefined, tables: boolean): Output {
   );
 }
 
+/** Without managedFields, which nobody wants to read; kubectl leaves them out too. */
+function readable(object: KubeObject): KubeObject {
+  if (object.metadata?.managedFields === undefined) return object;
+  const { managedFields: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}
+
 function resourceOf(object: KubeObject): string {
   const group = object.apiVersion?.includes('/') ? `.${object.apiVersion.split('/')[0]}` : '';
-  return `${(object.kind === 'InfraNode' ? 'node' : (object.kind ?? '')).toLowerCase()}${group}`;
+  return `${(object.kind ?? '').replace(/^Infra(?=Node$|Cluster$)/, '').toLowerCase()}${group}`;
 }

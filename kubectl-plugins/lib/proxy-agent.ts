@@ -1,7 +1,7 @@
-import { Agent as HttpAgent, request as httpRequest } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import type { Duplex } from 'node:stream';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
+import { connectThroughHttp } from '../../src/kube/proxy-connect.ts';
 import { connectThroughSocks } from './socks.ts';
 
 /**
@@ -28,38 +28,4 @@ export function proxyAgent(proxyUrl: string, secure: boolean, tls: ConnectionOpt
     return undefined;
   };
   return agent;
-}
-
-function connectThroughHttp(proxy: URL, host: string, port: number): Promise<Duplex> {
-  const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-  const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-  return new Promise((resolve, reject) => {
-    const request = (proxy.protocol === 'https:' ? httpsRequest : httpRequest)({
-      host: proxy.hostname.replace(/^\[|\]$/g, ''),
-      port: proxy.port || (proxy.protocol === 'https:' ? 443 : 80),
-      method: 'CONNECT',
-      path: authority,
-      agent: false,
-      timeout: 30_000,
-      headers: { host: authority, ...(user !== ':' && { 'proxy-authorization': `Basic ${Buffer.from(user).toString('base64')}` }) },
-    });
-    const failed = (why: string) => new Error(`proxy ${proxy.host}: ${why}`);
-    request.on('connect', (response, socket, head) => {
-      if (response.statusCode !== 200) {
-        socket.destroy();
-        reject(failed(`it answered ${response.statusCode} ${response.statusMessage ?? ''}`.trim()));
-        return;
-      }
-      socket.setTimeout(0);
-      if (head.length > 0) socket.unshift(head);
-      resolve(socket);
-    });
-    request.on('response', (response) => {
-      request.destroy();
-      reject(failed(`it answered ${response.statusCode} ${response.statusMessage ?? ''}`.trim()));
-    });
-    request.on('timeout', () => request.destroy(new Error('no answer within 30 s')));
-    request.on('error', (error) => reject(failed(error.message)));
-    request.end();
-  });
 }

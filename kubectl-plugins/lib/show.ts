@@ -4,10 +4,11 @@ import { errorText } from './errors.ts';
 import { EXIT, type ExitCode, UsageError } from './exit.ts';
 import type { Flag } from './flags.ts';
 import { passing } from './operations.ts';
-import { type Output, outputOf } from './output.ts';
+import { outputOf } from './output.ts';
 import { pause } from './pause.ts';
 import type { Session } from './session.ts';
 import { type Table, tablePrinter } from './table.ts';
+import { tableOf, type View } from './view.ts';
 import { watchOnce } from './watch.ts';
 
 type KubeObject = { kind?: string; apiVersion?: string; metadata?: { name?: string; resourceVersion?: string } };
@@ -26,12 +27,16 @@ export const SHOW_FLAGS: readonly Flag[] = [
   { name: 'watch', short: 'w', kind: 'switch', help: 'Go on and show every change, until Ctrl-C', default: 'false' },
 ];
 
-/** Shows all objects of a collection that match `query`, or those in `names`; with --watch also every change after that. */
-export async function showObjects(
+/**
+ * Shows all objects of a collection that match `query`, or those in `names`; with --watch also every change after that. Tables are the server's,
+ * or made by `view`, which then also chooses among the objects.
+ */
+export async function showObjects<T extends KubeObject>(
   session: Session,
   path: string,
   names: readonly string[],
   query: Record<string, string | undefined>,
+  view?: View<T>,
 ): Promise<ExitCode> {
   const output = outputOf(session.flags.text('output'), true);
   const watch = session.flags.on('watch');
@@ -39,9 +44,24 @@ export async function showObjects(
   const narrowed = watch && names[0] !== undefined ? { ...query, fieldSelector: `metadata.name=${names[0]}` } : query;
   try {
     const asTable = output.form === 'human' || output.form === 'wide';
-    return asTable
-      ? await showTables(session, output, path, watch ? [] : names, narrowed, watch)
-      : await showForms(session, output, path, watch ? [] : names, narrowed, watch);
+    const shown = watch ? [] : names;
+    if (!asTable)
+      return await showForms<T>(
+        session,
+        (objects, list) => session.stdio.out(output.print(objects, list)),
+        path,
+        shown,
+        narrowed,
+        watch,
+        view,
+      );
+    const print = tablePrinter(output.form === 'wide', !session.flags.on('no-headers'));
+    if (!view) return await showTables(session, (table) => session.stdio.out(print(table)), path, shown, narrowed, watch);
+    const show = (objects: readonly T[]) => {
+      session.stdio.out(print(tableOf(view, objects)));
+      if (objects.length === 0 && !watch) session.stdio.err('No resources found\n');
+    };
+    return await showForms<T>(session, show, path, shown, narrowed, watch, view);
   } catch (error) {
     // Ctrl-C is how a watch is ended.
     if (watch && session.signal.aborted) return EXIT.done;
@@ -51,22 +71,21 @@ export async function showObjects(
 
 async function showTables(
   session: Session,
-  output: Output,
+  show: (table: Table) => void,
   path: string,
   names: readonly string[],
   query: Record<string, string | undefined>,
   watch: boolean,
 ): Promise<ExitCode> {
-  const print = tablePrinter(output.form === 'wide', !session.flags.on('no-headers'));
   const ask = async (address: string, more: Record<string, string | undefined>) => {
     const { body } = await session.api().ask<Table>({ path: address, query: more, headers: { accept: AS_TABLE }, signal: session.signal });
     if (body.kind !== 'Table') throw new Error(`${address}: the server gave ${body.kind}, not a Table`);
     return body;
   };
-  if (names.length > 0) return await showNamed(session, names, async (name) => session.stdio.out(print(await ask(`${path}/${name}`, {}))));
+  if (names.length > 0) return await showNamed(session, names, async (name) => show(await ask(`${path}/${name}`, {})));
   const list = async () => {
     const table = await ask(path, query);
-    session.stdio.out(print(table));
+    show(table);
     if (!table.rows?.length && !watch) session.stdio.err('No resources found\n');
     return table.metadata?.resourceVersion;
   };
@@ -78,46 +97,57 @@ async function showTables(
     query,
     from,
     list,
-    (table) => session.stdio.out(print(table)),
+    show,
     (table) => table.rows?.at(-1)?.object?.metadata?.resourceVersion,
     AS_TABLE,
   );
 }
 
-async function showForms(
+async function showForms<T extends KubeObject>(
   session: Session,
-  output: Output,
+  show: (objects: readonly T[], list: boolean) => void,
   path: string,
   names: readonly string[],
   query: Record<string, string | undefined>,
   watch: boolean,
+  view: View<T> | undefined,
 ): Promise<ExitCode> {
   if (names.length > 0) {
-    const found: KubeObject[] = [];
+    const found: T[] = [];
     const code = await showNamed(session, names, async (name) => {
-      found.push((await session.api().ask<KubeObject>({ path: `${path}/${name}`, signal: session.signal })).body);
+      found.push((await session.api().ask<T>({ path: `${path}/${name}`, signal: session.signal })).body);
     });
-    if (found.length > 0) session.stdio.out(output.print(found, names.length > 1));
+    if (found.length > 0) show(found, names.length > 1);
     return code;
   }
+  const shown = new Set<string>();
+  const wanted = (object: T) => {
+    const name = object.metadata?.name ?? '';
+    const keep = !view || view.keep(object) || shown.has(name);
+    if (keep) shown.add(name);
+    return keep;
+  };
   const list = async () => {
-    type List = { apiVersion?: string; kind?: string; metadata?: { resourceVersion?: string }; items: KubeObject[] };
+    type List = { apiVersion?: string; kind?: string; metadata?: { resourceVersion?: string }; items: T[] };
     const { body } = await session.api().ask<List>({ path, query, signal: session.signal });
     // Items of a list carry no kind of their own on the wire.
-    const items = body.items.map((item) => ({ apiVersion: body.apiVersion ?? '', kind: body.kind?.replace(/List$/, '') ?? '', ...item }));
-    if (!watch) session.stdio.out(output.print(items, true));
-    else for (const item of items) session.stdio.out(output.print([item]));
+    const kind = { apiVersion: body.apiVersion ?? '', kind: body.kind?.replace(/List$/, '') ?? '' };
+    const items = body.items.filter(wanted).map((item) => ({ ...kind, ...item }));
+    if (!watch) show(items, true);
+    else for (const item of items) show([item], false);
     return body.metadata?.resourceVersion;
   };
   const from = await list();
   if (!watch) return EXIT.done;
-  return await follow<KubeObject>(
+  return await follow<T>(
     session,
     path,
     query,
     from,
     list,
-    (object) => session.stdio.out(output.print([object])),
+    (object) => {
+      if (wanted(object)) show([object], false);
+    },
     (object) => object.metadata?.resourceVersion,
   );
 }

@@ -1,3 +1,5 @@
+import { plainText } from './plain-text.ts';
+
 /** A `meta.k8s.io/v1` Table, as far as it is printed. */
 export type Table = {
   kind: string;
@@ -45,4 +47,4 @@ export function tablePrinter(wide: boolean, headers: boolean): (table: Table) =>
   };
 }
 
-const cellText = (cell: string | number | boolean | null | undefined) => String(cell ?? '').split('\n')[0] ?? '';
+const cellText = (cell: string | number | boolean | null | undefined) => plainText(String(cell ?? '').split('\n')[0] ?? '');

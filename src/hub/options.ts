@@ -6,6 +6,7 @@ import { type Flag, FlagError, parseDuration, parseFlags } from '../kube/flags.t
 import type { InFlightLimits } from './http/in-flight.ts';
 import { type NodeBudget, parseNodeBudget } from './nodes/guards/max-nodes-down.ts';
 import type { NodeSettings } from './nodes/settings.ts';
+import type { SocketLimits } from './sockets/limits.ts';
 
 /** What the hub was started with, checked. */
 export type Options = {
@@ -22,6 +23,17 @@ export type Options = {
   cloudTimeoutMs: number;
   nodes: NodeSettings;
   limits: InFlightLimits;
+  clusters: {
+    peerPort: number;
+    peerSecret: string;
+    directPort: number;
+    directURL: string;
+    approveGroups: string[];
+    tokenSeconds: number;
+    unknownAfterMs: number;
+    attachesPerSecond: number;
+    limits: SocketLimits;
+  };
   requestTimeoutMs: number;
   audit: { path: string; keyFile: string };
   shutdownDelayMs: number;
@@ -63,9 +75,9 @@ export const FLAGS: readonly Flag[] = [
   {
     name: 'api-service',
     type: 'string',
-    default: 'v1.infraops.michael.io',
+    default: '',
     repeated: true,
-    help: 'APIService whose caBundle is kept up to date with a certificate that the hub makes. May be repeated.',
+    help: 'APIService whose caBundle is kept up to date with a certificate that the hub makes. May be repeated. None: v1.infraops.michael.io and v1alpha1.proxies.clusternet.io.',
   },
   { name: 'cert-secret-name', type: 'string', default: 'fairlead-hub-tls', help: 'Secret for a certificate that the hub makes.' },
   {
@@ -141,6 +153,47 @@ export const FLAGS: readonly Flag[] = [
     help: 'Honour and take the Leases of namespace medik8s-leases where it exists and the hub may.',
   },
   {
+    name: 'peer-port',
+    type: 'int',
+    default: '10251',
+    help: 'Port where the replicas of the hub reach each other, with certificates of their own. 0: no replica but this one.',
+  },
+  { name: 'peer-secret-name', type: 'string', default: 'fairlead-hub-peers', help: 'Secret for the authority of those certificates.' },
+  {
+    name: 'direct-port',
+    type: 'int',
+    default: '0',
+    help: "Port for users and agents that come to the hub itself, past kube-apiserver, with client certificates of the cluster's CA or bearer tokens. 0: none.",
+  },
+  {
+    name: 'direct-url',
+    type: 'string',
+    default: '',
+    help: 'https://HOST[:PORT] under which that port is reached from outside; shown in clusters.infraops.michael.io for kubectl infra kubeconfig --direct.',
+  },
+  {
+    name: 'approve-group',
+    type: 'string',
+    default: '',
+    repeated: true,
+    help: 'Clusters whose registration comes from a member of this group are approved without a person. May be repeated; `none`: always by hand. None given: system:bootstrappers:clusternet:register-cluster-token.',
+  },
+  {
+    name: 'agent-token-ttl',
+    type: 'duration',
+    default: '1h',
+    help: "Life of an agent's token; the agent renews it after two thirds. At least 10m.",
+  },
+  {
+    name: 'cluster-unknown-after',
+    type: 'duration',
+    default: '15s',
+    help: 'A cluster whose tunnel ended becomes Ready=Unknown after so long.',
+  },
+  { name: 'max-attaches-per-second', type: 'int', default: '200', help: 'Tunnels that agents may open in a second; the others try again.' },
+  { name: 'max-proxied-per-user', type: 'int', default: '500', help: 'Requests of one user that may be open in tunnels at once.' },
+  { name: 'max-proxied-per-cluster', type: 'int', default: '2000', help: 'Requests to one cluster that may be open in tunnels at once.' },
+  {
     name: 'max-requests-inflight',
     type: 'int',
     default: '400',
@@ -168,6 +221,14 @@ export const FLAGS: readonly Flag[] = [
   { name: 'help', type: 'bool', default: 'false', help: 'Print this text and exit.' },
   { name: 'h', type: 'bool', default: 'false', help: 'The same.' },
 ];
+
+/** The APIServices of deploy/hub. */
+const API_SERVICES = ['v1.infraops.michael.io', 'v1alpha1.proxies.clusternet.io'];
+
+function approveGroups(given: string[]): string[] {
+  if (given.length === 0) return ['system:bootstrappers:clusternet:register-cluster-token'];
+  return given.filter((group) => group !== 'none');
+}
 
 /** What the command line asks for. Throws FlagError with a message for the person at the shell. */
 export function parseOptions(
@@ -211,6 +272,23 @@ export function parseOptions(
     return value;
   };
 
+  const port = (name: string): number => {
+    if (int(name) > 65_535) throw wrong(name, 'must be a port up to 65535');
+    return int(name);
+  };
+  const directURL = (): string => {
+    const url = text('direct-url');
+    if (url === '') return '';
+    if (int('direct-port') === 0) throw wrong('direct-url', 'needs --direct-port');
+    if (!/^https:\/\/[^/?#@\s]+$/.test(url) || !URL.canParse(url)) throw wrong('direct-url', 'must be https://HOST[:PORT]');
+    return url;
+  };
+  const tokenSeconds = (): number => {
+    const seconds = Math.floor(duration('agent-token-ttl') / 1_000);
+    if (seconds < 600) throw wrong('agent-token-ttl', 'must be at least 10m, the least that kube-apiserver gives');
+    return seconds;
+  };
+
   if (isIP(text('bind-address')) === 0) throw wrong('bind-address', 'must be an IP address');
   if (int('secure-port') > 65_535) throw wrong('secure-port', 'must be a port from 1 to 65535, or 0 for a free one');
   const cert = text('tls-cert-file');
@@ -237,7 +315,7 @@ export function parseOptions(
           },
         },
     serviceName: dnsName('service-name', text('service-name')),
-    apiServices: all('api-service'),
+    apiServices: values.get('api-service')?.length ? all('api-service') : API_SERVICES,
     identity: text('identity') || `${hostname()}_${randomUUID()}`,
     nodeName: text('node-name') || environment['NODE_NAME'] || environment['MY_NODE_NAME'] || '',
     leaderElection: {
@@ -266,6 +344,17 @@ export function parseOptions(
       requests: atLeastOne('max-requests-inflight'),
       streams: atLeastOne('max-streams-inflight'),
       streamsPerUser: atLeastOne('max-streams-per-user'),
+    },
+    clusters: {
+      peerPort: port('peer-port'),
+      peerSecret: dnsName('peer-secret-name', text('peer-secret-name')),
+      directPort: port('direct-port'),
+      directURL: directURL(),
+      approveGroups: approveGroups(all('approve-group')),
+      tokenSeconds: tokenSeconds(),
+      unknownAfterMs: timed('cluster-unknown-after'),
+      attachesPerSecond: atLeastOne('max-attaches-per-second'),
+      limits: { perUser: atLeastOne('max-proxied-per-user'), perCluster: atLeastOne('max-proxied-per-cluster') },
     },
     requestTimeoutMs: timed('request-timeout'),
     audit: { path: text('audit-log-path'), keyFile: text('audit-log-key-file') },

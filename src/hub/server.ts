@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { V1Lease } from '@kubernetes/client-node';
 import type { Logger } from 'pino';
@@ -11,23 +12,28 @@ import { auditLog } from './audit/audit-log.ts';
 import { readAuditKey } from './audit/key.ts';
 import { auditRequests } from './audit/middleware.ts';
 import { auditSubject } from './audit/subject.ts';
-import { authenticator } from './auth/authenticate.ts';
+import { authenticator, directAuthenticator } from './auth/authenticate.ts';
 import { authorizer } from './auth/authorizer.ts';
+import { certificateUser } from './auth/client-certificate.ts';
 import { isFrontProxy } from './auth/front-proxy.ts';
 import { watchRequestHeaderConfig } from './auth/request-header-source.ts';
 import { tokenReviewer } from './auth/token-review.ts';
 import { certificateFiles } from './certificates/files.ts';
 import { selfSignedCertificate } from './certificates/self-signed.ts';
 import type { ServingCertificate } from './certificates/serving.ts';
+import { type Children, childClusters } from './children.ts';
 import { isRead, jsonDocument, type StaticHandler, sendDocument, splitTarget } from './discovery/document.ts';
 import { discoveryDocuments } from './discovery/documents.ts';
 import { discoveryHandler } from './discovery/handler.ts';
 import { openApiDocuments, openApiHandler } from './discovery/openapi-handler.ts';
 import { hubApp } from './http/app.ts';
+import { toStatusError } from './http/errors.ts';
 import { type HealthCheck, healthHandler } from './http/health.ts';
 import { type Listener, listen } from './http/listener.ts';
 import { httpMetrics } from './http/metrics.ts';
+import { respondError } from './http/respond.ts';
 import { routes } from './http/routes.ts';
+import { pathNotFound } from './http/status.ts';
 import { versionInfo } from './http/version.ts';
 import { memoryReliever } from './memory.ts';
 import { readAccounts } from './nodes/clouds/accounts.ts';
@@ -35,10 +41,15 @@ import { clouds } from './nodes/clouds/registry.ts';
 import { instanceResolver } from './nodes/clouds/resolve.ts';
 import { nodeRoom } from './nodes/node-room.ts';
 import type { Options } from './options.ts';
+import { socketEntrances } from './socket-entrances.ts';
+import { socketResource } from './sockets/resource.ts';
+import { isSocketPath } from './sockets/socket-path.ts';
 
 /** On the leader's Lease: the node it runs on, for the guard OwnNode of the other replicas. */
 const NODE_ANNOTATION = 'infraops.michael.io/node';
 const AUTH_CHECK_MS = 5_000;
+/** With the pause between two looks it stays below the ten seconds that a right which was taken away may still have effect. */
+const STANDING_MS = 4_000;
 
 /** A hub that serves. */
 export type Hub = {
@@ -52,7 +63,8 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   const lifetime = new AbortController();
   const streams = new AbortController();
   const { signal } = lifetime;
-  const client = kubeClient(loadKubeConfig(options.kubeconfig), { userAgent: `fairlead-hub/${VERSION}` });
+  const config = loadKubeConfig(options.kubeconfig);
+  const client = kubeClient(config, { userAgent: `fairlead-hub/${VERSION}` });
   const onError = (error: unknown) => log.warn({ err: plainError(error) }, 'trouble in the background');
 
   const accounts = options.cloudConfig ? await readAccounts(options.cloudConfig, clouds) : [];
@@ -60,7 +72,10 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
 
   const frontProxy = watchRequestHeaderConfig({ client, signal, onProblem: (problem) => log.warn(problem) });
   const reviews = authorizer({ client });
-  const authenticate = authenticator({ frontProxy, tokens: tokenReviewer({ client }) });
+  // What is open is looked at anew, with answers of its own: those of the request path may be as old as they may be.
+  const standing = authorizer({ client, ttlMs: STANDING_MS });
+  const tokens = tokenReviewer({ client });
+  const authenticate = authenticator({ frontProxy, tokens });
 
   const auditKey = options.audit.keyFile ? await readAuditKey(options.audit.keyFile) : undefined;
   const audit = auditLog({ destination: options.audit.path, onError: (text) => log.error(text), ...(auditKey && { key: auditKey }) });
@@ -81,7 +96,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   let known: (group: string, resource: string, subresource: string) => boolean = () => false;
   const metrics = httpMetrics(
     (...names) => known(...names),
-    (info) => info.verb === 'watch' || (info.kind === 'resource' && info.subresource === 'log'),
+    (info) => info.verb === 'watch' || (info.kind === 'resource' && (info.subresource === 'log' || info.group === 'proxies.clusternet.io')),
   );
   const events = eventRecorder({ client, controller: 'fairlead-hub', instance: options.identity, signal, onError });
   const nodes = nodeRoom({
@@ -96,8 +111,27 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     signal,
     onError,
   });
-  const table = routes(nodes.resources);
-  known = table.known;
+  const logError = (id: string, error: unknown) => log.error({ id, err: plainError(error) }, 'a request failed');
+  const auditing = auditRequests({ write: audit.write });
+  const children = await childClusters({
+    options,
+    client,
+    config,
+    events,
+    registry: metrics.registry,
+    stillAllowed: ({ user, via }, info) => standing.allowed({ user, via }, info),
+    toStatus: (error) => toStatusError(error, logError),
+    upgraded: (request, code) => {
+      auditSubject(request).code = code;
+    },
+    closing: streams.signal,
+    signal,
+    onError,
+    onNews: (text) => log.info(text),
+  });
+  const resources = [...nodes.resources, ...children.resources];
+  const table = routes(resources);
+  known = (group, resource, subresource) => table.known(group, resource, subresource) || group === 'proxies.clusternet.io';
 
   const certificate = await servingCertificate(options, { client, signal, log });
 
@@ -115,7 +149,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     { name: 'shutdown', check: () => (stopping ? 'the process is shutting down' : undefined) },
     { name: 'front-proxy-config', check: () => (frontProxy.current() ? undefined : (frontProxy.problem() ?? 'not known')) },
     { name: 'authorization', check: () => authorizationProblem },
-    ...Object.entries(nodes.checks).map(([name, check]) => ({ name, check })),
+    ...Object.entries({ ...nodes.checks, ...children.checks }).map(([name, check]) => ({ name, check })),
   ];
   let saidOfHealth = '';
   // Probes come every second: said once, not each time. The audit log is no check: without it reads still work, and changes are refused one by one.
@@ -128,32 +162,62 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     routes: table,
     health,
     documents: [
-      discoveryHandler(discoveryDocuments(nodes.resources)),
-      openApiHandler(openApiDocuments(nodes.resources, VERSION)),
+      discoveryHandler(discoveryDocuments([...resources, socketResource()])),
+      openApiHandler(openApiDocuments(resources, VERSION)),
       versionHandler(),
     ],
     authenticate,
     authorizer: reviews,
     metrics,
-    audit: auditRequests({ write: audit.write }).middleware,
+    audit: auditing.middleware,
     subject: auditSubject,
     auditProblem: () => audit.problem(),
     limits: options.limits,
     requestTimeoutMs: options.requestTimeoutMs,
     closing: streams.signal,
-    log: (id, error) => log.error({ id, err: plainError(error) }, 'a request failed'),
+    log: logError,
   });
 
-  const listener = await listen(app, {
+  const entrances = socketEntrances({
+    sockets: children.sockets,
+    auditing,
+    metrics,
+    authorizer: reviews,
+    auditProblem: () => audit.problem(),
+  });
+  const common = {
     address: options.bindAddress,
-    port: options.securePort,
     certificate,
+    signal,
+    onError,
+    isUnlimited: (request: IncomingMessage) => isSocketPath(request.url),
+  };
+  const listener = await listen(entrances.requests(authenticate, app), {
+    ...common,
+    port: options.securePort,
     requestHeaderCA: () => frontProxy.current()?.caBundle,
     onRequestHeaderCA: (changed, until) => frontProxy.onChange(changed, until),
     isTrusted: (socket) => isFrontProxy(socket, frontProxy.current()),
-    signal,
-    onError,
+    upgrades: entrances.upgrades(authenticate),
   });
+  const direct = await listenDirectly();
+
+  /** The listener for those who come past kube-apiserver: sockets only, so that nothing that kube-apiserver does before us is missed elsewhere. */
+  async function listenDirectly(): Promise<Listener | undefined> {
+    if (options.clusters.directPort === 0) return undefined;
+    const admit = directAuthenticator({ config: frontProxy, tokens });
+    return await listen(
+      entrances.requests(admit, (request, response) => respondError(request, response, pathNotFound())),
+      {
+        ...common,
+        port: options.clusters.directPort,
+        requestHeaderCA: () => frontProxy.current()?.clientCA?.bundle,
+        onRequestHeaderCA: (changed, until) => frontProxy.onChange(changed, until),
+        isTrusted: (socket) => certificateUser(socket, frontProxy.current()?.clientCA?.anchors) !== undefined,
+        upgrades: entrances.upgrades(admit),
+      },
+    );
+  }
   log.info({ address: options.bindAddress, port: listener.port, identity: options.identity, version: VERSION }, 'serving');
 
   const leading = new AbortController();
@@ -162,7 +226,14 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
       const lease = leases.get(options.leaderElection.leaseName);
       if (lease && !lease.spec?.holderIdentity) released();
     }, until);
-  const election = lead(options, { client, lead: nodes.lead, signal: leading.signal, log, onError, onReleased });
+  const election = lead(options, {
+    client,
+    lead: async (leadership) => void (await Promise.all([nodes.lead(leadership), children.lead(leadership)])),
+    signal: leading.signal,
+    log,
+    onError,
+    onReleased,
+  });
 
   return {
     port: listener.port,
@@ -171,7 +242,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
       log.info('shutting down: not ready any more');
       // Operations are let go at once, so that another replica takes them up while this one still answers.
       leading.abort();
-      await Promise.all([election, drain(listener, streams, options)]);
+      await Promise.all([election, drain([listener, ...(direct ? [direct] : [])], children, streams, options)]);
       lifetime.abort();
       await audit.close();
       client.close();
@@ -180,10 +251,12 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   };
 }
 
-async function drain(listener: Listener, streams: AbortController, options: Options): Promise<void> {
+async function drain(listeners: readonly Listener[], children: Children, streams: AbortController, options: Options): Promise<void> {
+  // Agents open their tunnels elsewhere while this replica still answers.
+  const moved = children.close(options.shutdownDelayMs + options.shutdownTimeoutMs);
   await sleep(options.shutdownDelayMs);
   streams.abort(new Error('the hub is shutting down'));
-  await listener.close(options.shutdownTimeoutMs);
+  await Promise.all([...listeners.map((listener) => listener.close(options.shutdownTimeoutMs)), moved]);
 }
 
 type Election = {

@@ -72,27 +72,36 @@ function keepAlive(
   let roundTrip: number | undefined;
   let heard = performance.now();
   let bytes = 0;
+  let silent = 0;
+  let ticks = 0;
   const { socket } = session;
-  const ping = () => {
+  const tickMs = Math.min(pingMs, silenceMs) / 5;
+  const look = () => {
+    // Destroyed comes before 'close', and then ping() throws.
+    if (session.destroyed) return;
     const { bytesRead } = socket as Socket;
     if (bytesRead !== bytes) {
       bytes = bytesRead;
+      silent = 0;
       heard = performance.now();
     }
-    if (performance.now() - heard > silenceMs) {
-      session.destroy(new Error(`silent for ${Math.round(performance.now() - heard)} ms`));
+    // Silence is counted in ticks: when this process itself was stopped for a minute, the other side was not silent.
+    if (++silent * tickMs > silenceMs) {
+      session.destroy(new Error(`silent for ${Math.round(silenceMs / 1_000)} s`));
       return;
     }
+    if (ticks++ % Math.round(pingMs / tickMs) !== 0) return;
     // False when too many are on their way: then silence decides.
     session.ping((error, durationMs) => {
       if (error) return;
       roundTrip = durationMs;
+      silent = 0;
       heard = performance.now();
     });
   };
-  const timer = setInterval(ping, Math.min(pingMs, silenceMs / 2));
+  const timer = setInterval(look, tickMs);
   session.once('close', () => clearInterval(timer));
-  ping();
+  look();
   return { roundTripMs: () => roundTrip, heard: () => heard };
 }
 
@@ -164,7 +173,12 @@ export function acceptTunnel(
       cutStream(stream);
     }
   });
-  session.on('goaway', () => state.begin());
+  // With a reason it is the end, which comes right after it (with a second GOAWAY, of Node's own), and not the wish for a tunnel elsewhere.
+  let ending = false;
+  session.on('goaway', (_code: number, _last: number, data?: Buffer) => {
+    ending ||= Boolean(data?.length);
+    if (!ending) state.begin();
+  });
   return { closed, ...keepAlive(session, options), ...state, close: () => session.close() };
 }
 

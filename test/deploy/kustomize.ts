@@ -9,7 +9,7 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const deploy = join(root, 'deploy');
 
 export const overlays = ['hub', 'overlays/eks-irsa', 'overlays/tke', 'overlays/static-secrets', 'overlays/out-of-cluster'] as const;
-export const components = ['medik8s', 'servicemonitor', 'alerts', 'dashboard', 'instance-metadata'] as const;
+export const components = ['medik8s', 'servicemonitor', 'alerts', 'dashboard', 'instance-metadata', 'direct'] as const;
 
 /** An object as kustomize wrote it; a test looks at it with `at`. */
 export type Manifest = {
@@ -40,7 +40,7 @@ export function build(folder: string): Manifest[] {
 
 export const buildOverlay = (name: string): Manifest[] => build(join(deploy, name));
 
-/** An overlay together with components, as a user would combine them. */
+/** An overlay together with components, as a user would combine them; a component may also be a path from deploy/components. */
 export function buildWith(overlay: string, parts: readonly string[]): Manifest[] {
   const key = `${overlay} with ${parts.join()}`;
   const known = built.get(key);

@@ -11,7 +11,19 @@ type Mount = { name: string; mountPath: string };
 type Volume = { name: string; configMap?: { name: string }; secret?: { secretName: string } };
 type Port = { name: string; port: number; targetPort?: string | number };
 
-const clusterScoped = new Set(['Namespace', 'ClusterRole', 'ClusterRoleBinding', 'APIService']);
+const clusterScoped = new Set([
+  'Namespace',
+  'ClusterRole',
+  'ClusterRoleBinding',
+  'APIService',
+  'FlowSchema',
+  'CustomResourceDefinition',
+  'ValidatingAdmissionPolicy',
+  'ValidatingAdmissionPolicyBinding',
+]);
+
+/** APIServices with their order among others: [groupPriorityMinimum, versionPriority]. */
+const apis = { 'v1.infraops.michael.io': [2000, 10], 'v1alpha1.proxies.clusternet.io': [1000, 100] } as const;
 
 function hubContainer(objects: readonly Manifest[]): Container {
   const [container] = at<Container[]>(one(objects, 'Deployment', 'fairlead-hub'), 'spec.template.spec.containers');
@@ -34,18 +46,54 @@ describe.each(overlays)('%s', (overlay) => {
     expect(objects.flatMap(({ metadata }) => metadata.namespace ?? []).filter((name) => !known.includes(name))).toEqual([]);
   });
 
-  test('the APIService leads to the port of the Service, and trusts no certificate blindly', () => {
-    const api = one(objects, 'APIService', 'v1.infraops.michael.io');
+  test('each APIService leads to the port https of the Service, and trusts no certificate blindly', () => {
     const service = one(objects, 'Service', 'fairlead-hub');
-    expect(at(api, 'spec')).toEqual({
-      group: 'infraops.michael.io',
-      version: 'v1',
-      groupPriorityMinimum: 2000,
-      versionPriority: 10,
-      service: { name: service.metadata.name, namespace: service.metadata.namespace, port: 443 },
-    });
-    expect(at<Port[]>(service, 'spec.ports').map(({ name, port }) => ({ name, port }))).toEqual([{ name: 'https', port: 443 }]);
+    const ports = at<Port[]>(service, 'spec.ports');
+    expect(ports.map(({ name, port }) => ({ name, port }))).toEqual([
+      { name: 'https', port: 443 },
+      { name: 'peers', port: 10251 },
+    ]);
     expect(at(service, 'spec.type')).toBe('ClusterIP');
+    expect(ofKind(objects, 'APIService').map(({ metadata }) => metadata.name)).toEqual(Object.keys(apis));
+    for (const [name, [groupPriorityMinimum, versionPriority]] of Object.entries(apis)) {
+      const [version, ...group] = name.split('.');
+      expect(at(one(objects, 'APIService', name), 'spec')).toEqual({
+        group: group.join('.'),
+        version,
+        groupPriorityMinimum,
+        versionPriority,
+        service: { name: service.metadata.name, namespace: service.metadata.namespace, port: ports[0]?.port },
+      });
+    }
+  });
+
+  test('the CRDs can be left out of a deletion, and are not pruned', () => {
+    const crds = ofKind(objects, 'CustomResourceDefinition');
+    expect(crds.map(({ metadata }) => metadata.name).sort()).toEqual([
+      'clusterregistrationrequests.clusters.clusternet.io',
+      'managedclusters.clusters.clusternet.io',
+    ]);
+    for (const { metadata } of crds) {
+      expect(metadata.labels?.['app.kubernetes.io/component']).toBe('crd');
+      expect(metadata.annotations).toMatchObject({
+        'argocd.argoproj.io/sync-options': 'Prune=false,Delete=false',
+        'kustomize.toolkit.fluxcd.io/prune': 'disabled',
+      });
+    }
+    const others = objects.filter(({ kind }) => kind !== 'CustomResourceDefinition');
+    expect(others.filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/component'] === 'crd')).toEqual([]);
+  });
+
+  test("only the tunnels of clusternet's agents are kept out of kube-apiserver's seats", () => {
+    const flow = one(objects, 'FlowSchema', 'fairlead-clusternet-sockets');
+    expect(at(flow, 'spec.priorityLevelConfiguration.name')).toBe('exempt');
+    expect(at<number>(flow, 'spec.matchingPrecedence')).toBeLessThan(9000);
+    expect(at(flow, 'spec.rules')).toEqual([
+      {
+        subjects: [{ kind: 'Group', group: { name: 'system:serviceaccounts' } }],
+        resourceRules: [{ apiGroups: ['proxies.clusternet.io'], resources: ['sockets'], verbs: ['get'], clusterScope: true }],
+      },
+    ]);
   });
 
   test('bindings name roles and accounts that exist', () => {
@@ -57,6 +105,8 @@ describe.each(overlays)('%s', (overlay) => {
         if (role.kind === 'Role') expect(found.metadata.namespace).toBe(binding.metadata.namespace);
       }
       for (const subject of at<{ kind: string; name: string; namespace: string }[]>(binding, 'subjects')) {
+        // Groups are not objects; rbac.test.ts says which are bound.
+        if (subject.kind === 'Group') continue;
         expect(one(objects, subject.kind, subject.name).metadata.namespace).toBe(subject.namespace);
       }
     }
@@ -73,14 +123,19 @@ describe.each(overlays.filter((name) => name !== 'overlays/out-of-cluster'))('po
     expect(args.join(' ')).not.toContain('$(');
     const options = parseOptions(args, {});
     if ('print' in options) throw new Error('the hub would only print');
-    expect(options.securePort).toBe(at<{ containerPort: number }>(container, 'ports.0').containerPort);
+    expect(container.ports.map(({ name, containerPort }) => [name, containerPort])).toEqual([
+      ['https', options.securePort],
+      ['peers', options.clusters.peerPort],
+    ]);
+    expect(options.clusters.directPort).toBe(0);
     expect(options.serviceName).toBe(one(objects, 'Service', 'fairlead-hub').metadata.name);
     expect(options.nodes.namespace).toBe(deployment.metadata.namespace);
     expect(options.nodeName).toBe('worker-1');
     expect(options.leaderElection.enabled).toBe(true);
-    expect(options.apiServices).toEqual([one(objects, 'APIService', 'v1.infraops.michael.io').metadata.name]);
+    expect(options.apiServices).toEqual(ofKind(objects, 'APIService').map(({ metadata }) => metadata.name));
     const grace = at<number>(deployment, 'spec.template.spec.terminationGracePeriodSeconds');
-    expect(grace * 1000).toBeGreaterThan(options.shutdownDelayMs + options.shutdownTimeoutMs);
+    // First the tunnels here, then what other replicas sent through them.
+    expect(grace * 1000).toBeGreaterThan(2 * (options.shutdownDelayMs + options.shutdownTimeoutMs));
   });
 
   test('Service, probes, budget, spread and network policy find the pods and their port', () => {
@@ -89,11 +144,13 @@ describe.each(overlays.filter((name) => name !== 'overlays/out-of-cluster'))('po
     const service = one(objects, 'Service', 'fairlead-hub');
     expect(at(service, 'spec.selector')).toEqual(name);
     expect(at<Port[]>(service, 'spec.ports').map((port) => port.targetPort)).toEqual(container.ports.map((port) => port.name));
-    expect(container.ports.map((port) => port.name)).toEqual(['https']);
     expect(at(one(objects, 'PodDisruptionBudget', 'fairlead-hub'), 'spec.selector.matchLabels')).toEqual(name);
     const policy = one(objects, 'NetworkPolicy', 'fairlead-hub');
     expect(at(policy, 'spec.podSelector.matchLabels')).toEqual(name);
-    expect(at(policy, 'spec.ingress')).toEqual([{ ports: [{ protocol: 'TCP', port: container.ports[0]?.containerPort }] }]);
+    const [https, peers] = container.ports.map(({ containerPort: port }) => [{ protocol: 'TCP', port }]);
+    const replicas = [{ podSelector: { matchLabels: name } }];
+    expect(at(policy, 'spec.ingress')).toEqual([{ ports: https }, { from: replicas, ports: peers }]);
+    expect(at<object[]>(policy, 'spec.egress')).toContainEqual({ to: replicas, ports: peers });
     for (const [probe, path] of Object.entries({ startupProbe: '/livez', livenessProbe: '/livez', readinessProbe: '/readyz' }))
       expect(at(container, `${probe}.httpGet`)).toEqual({ path, port: 'https', scheme: 'HTTPS' });
     const spread = at<{ topologyKey: string; labelSelector: { matchLabels: object } }[]>(
@@ -202,16 +259,20 @@ test('out of the cluster: no pods, and a Service whose EndpointSlice has the sam
   const slice = one(objects, 'EndpointSlice', 'fairlead-hub');
   expect(at(service, 'spec.selector')).toBeUndefined();
   expect(slice.metadata.labels?.['kubernetes.io/service-name']).toBe(service.metadata.name);
-  expect(at(slice, 'ports.0.name')).toBe(at(service, 'spec.ports.0.name'));
-  expect(at(slice, 'ports.0.port')).toBe(at(service, 'spec.ports.0.targetPort'));
-  expect(String(at(slice, 'ports.0.port'))).toBe(FLAGS.find((flag) => flag.name === 'secure-port')?.default);
+  const ports = at<{ name: string; port: number }[]>(slice, 'ports').map(({ name, port }) => [name, port]);
+  expect(ports).toEqual(at<Port[]>(service, 'spec.ports').map(({ name, targetPort }) => [name, targetPort]));
+  const preset = (flag: string) => Number(FLAGS.find(({ name }) => name === flag)?.default);
+  expect(ports).toEqual([
+    ['https', preset('secure-port')],
+    ['peers', preset('peer-port')],
+  ]);
 });
 
-test('the Secret of the certificate is the one that the roles and the ServiceMonitor name', () => {
-  const secret = FLAGS.find((flag) => flag.name === 'cert-secret-name')?.default;
+test('the Secrets of the certificates are those that the roles and the ServiceMonitor name', () => {
+  const [secret, peers] = ['cert-secret-name', 'peer-secret-name'].map((name) => FLAGS.find((flag) => flag.name === name)?.default);
   const role = ofKind(buildOverlay('hub'), 'Role').find(({ metadata }) => metadata.name === 'fairlead-hub');
   const rules = at<{ resources: string[]; resourceNames?: string[] }[]>(role, 'rules');
-  expect(rules.flatMap((rule) => (rule.resources.includes('secrets') ? (rule.resourceNames ?? []) : []))).toEqual([secret]);
+  expect(rules.flatMap((rule) => (rule.resources.includes('secrets') ? (rule.resourceNames ?? []) : []))).toEqual([secret, peers]);
   const monitor = one(buildWith('hub', ['servicemonitor']), 'ServiceMonitor', 'fairlead-hub');
   expect(at(monitor, 'spec.endpoints.0.tlsConfig.ca.secret.name')).toBe(secret);
   expect(at(monitor, 'spec.endpoints.0.tlsConfig.serverName')).toBe('fairlead-hub.fairlead-system.svc');

@@ -2,8 +2,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
+import { clusterMetrics } from '../../src/hub/clusters/metrics.ts';
 import { httpMetrics } from '../../src/hub/http/metrics.ts';
 import { nodeMetrics } from '../../src/hub/nodes/metrics.ts';
+import { socketMetrics } from '../../src/hub/sockets/metrics.ts';
+import { peerMetrics } from '../../src/hub/sockets/peers/metrics.ts';
+import { tunnelDirectory } from '../../src/hub/sockets/tunnel-directory.ts';
 import { at, buildWith, deploy, one } from './kustomize.ts';
 
 type Alert = { alert: string; expr: string; for?: string; labels: { severity: string }; annotations: Record<string, string> };
@@ -12,15 +16,22 @@ type Panel = { id: number; type: string; title: string; targets?: Target[]; grid
 
 /** What Prometheus adds to every series of a target that the operator discovered. */
 const targetLabels = ['job', 'pod', 'instance', 'namespace', 'service', 'container', 'endpoint'];
-const functions = ['absent', 'changes', 'count', 'histogram_quantile', 'increase', 'rate', 'sum', 'or', 'and', 'unless', 'offset', 'by'];
+const functions = [
+  ...['absent', 'changes', 'count', 'histogram_quantile', 'increase', 'max', 'min', 'rate', 'sum'],
+  ...['or', 'and', 'unless', 'offset', 'by'],
+];
 
 /** Series that the hub exports, each with the labels it can have; from the registries of the code itself. */
 async function exported(): Promise<Map<string, string[]>> {
   const http = httpMetrics(() => true);
   const nodes = new Registry();
   nodeMetrics(nodes);
+  const clusters = new Registry();
+  clusterMetrics(clusters, { approved: () => 0, connected: () => 0 });
+  socketMetrics(clusters, tunnelDirectory());
+  peerMetrics(clusters, { peers: () => 0, tunnels: () => 0 });
   const series = new Map<string, string[]>([['up', []]]);
-  for (const registry of [http.registry, nodes]) {
+  for (const registry of [http.registry, nodes, clusters]) {
     for (const { name } of await registry.getMetricsAsJSON()) {
       const metric = registry.getSingleMetric(name);
       // prom-client keeps the label names and the kind on the metric, but not in its types.

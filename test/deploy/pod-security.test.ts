@@ -58,8 +58,11 @@ function faults(pod: PodSpec): string[] {
 
 const podOf = (deployment: Manifest) => at<PodSpec>(deployment, 'spec.template.spec');
 
+/** Folders of deploy/ with pods, or at least the namespace for them. */
+const folders = [...overlays.map((overlay) => [overlay, 'fairlead-system'] as const), ['agent', 'clusternet-system'] as const];
+
 describe('R67: container escape surface', () => {
-  test.each(overlays)('R67: pods of %s meet the restricted profile', (overlay) => {
+  test.each(folders)('R67: pods of %s meet the restricted profile', (overlay) => {
     const deployments = ofKind(buildOverlay(overlay), 'Deployment');
     expect(deployments).toHaveLength(overlay === 'overlays/out-of-cluster' ? 0 : 1);
     for (const deployment of deployments) expect(faults(podOf(deployment))).toEqual([]);
@@ -67,8 +70,8 @@ describe('R67: container escape surface', () => {
     expect(others).toEqual([]);
   });
 
-  test.each(overlays)('R67: the namespace of %s enforces the restricted profile', (overlay) => {
-    const { labels } = one(buildOverlay(overlay), 'Namespace', 'fairlead-system').metadata;
+  test.each(folders)('R67: the namespace of %s enforces the restricted profile', (overlay, namespace) => {
+    const { labels } = one(buildOverlay(overlay), 'Namespace', namespace).metadata;
     for (const mode of ['enforce', 'audit', 'warn']) expect(labels?.[`pod-security.kubernetes.io/${mode}`]).toBe('restricted');
   });
 
@@ -98,10 +101,13 @@ describe('R67: container escape surface', () => {
     for (const pod of bad) expect(faults(pod)).toHaveLength(1);
   });
 
-  test('R67: only the hub mounts a token, and has limits', () => {
-    const objects = buildOverlay('hub');
-    expect(at(one(objects, 'ServiceAccount', 'fairlead-hub'), 'automountServiceAccountToken')).toBe(false);
-    const pod = at<PodSpec>(one(objects, 'Deployment', 'fairlead-hub'), 'spec.template.spec');
+  test.each([
+    ['hub', 'fairlead-hub'],
+    ['agent', 'fairlead-agent'],
+  ])('R67: in %s only the program itself mounts a token, and has limits', (folder, name) => {
+    const objects = buildOverlay(folder);
+    expect(at(one(objects, 'ServiceAccount', name), 'automountServiceAccountToken')).toBe(false);
+    const pod = at<PodSpec>(one(objects, 'Deployment', name), 'spec.template.spec');
     expect(at(pod, 'automountServiceAccountToken')).toBe(true);
     expect(at(pod.containers[0], 'resources.limits.memory')).toBe('512Mi');
   });

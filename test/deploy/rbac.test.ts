@@ -1,7 +1,9 @@
-import { globSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { at, buildOverlay, buildWith, components, type Manifest, ofKind, one, overlays, root } from './kustomize.ts';
+import { agentAccess } from '../../src/hub/clusters/objects.ts';
+import { BOOTSTRAP_GROUP } from '../../src/hub/clusters/settings.ts';
+import { parseOptions } from '../../src/hub/options.ts';
+import { resourceIn, resourcesInSources } from './api-paths.ts';
+import { at, buildOverlay, buildWith, components, type Manifest, ofKind, one, overlays } from './kustomize.ts';
 
 type Rule = { apiGroups?: string[]; resources?: string[]; resourceNames?: string[]; nonResourceURLs?: string[]; verbs: string[] };
 
@@ -33,25 +35,52 @@ function hubRoles(objects: readonly Manifest[]): Manifest[] {
 }
 
 const base = buildOverlay('hub');
+const bootstrapRole = 'fairlead:cluster-bootstrap';
+
+/** All that the hub may do; every line must be known to be used. */
+const RIGHTS = [
+  // deploy/hub/rbac.yaml
+  'cluster /nodes get,list,watch,patch',
+  'cluster /pods get,list,delete',
+  'cluster /pods/eviction create',
+  'cluster apiregistration.k8s.io/apiservices[v1.infraops.michael.io,v1alpha1.proxies.clusternet.io] get,patch',
+  'cluster apiregistration.k8s.io/apiservices[v1.infraops.michael.io] list,watch',
+  'cluster apps/daemonsets get',
+  'cluster policy/poddisruptionbudgets list,watch',
+  'default events.k8s.io/events create',
+  'fairlead-system /configmaps get,list,watch,create,update,delete',
+  'fairlead-system /secrets create',
+  'fairlead-system /secrets[fairlead-hub-tls,fairlead-hub-peers] get,patch',
+  'fairlead-system coordination.k8s.io/leases get,list,watch,create,update,delete',
+  'fairlead-system discovery.k8s.io/endpointslices list,watch',
+  // deploy/crds/hub-access.yaml
+  'cluster /namespaces get,list,create,delete',
+  'cluster /serviceaccounts create',
+  'cluster /serviceaccounts[fairlead-child] get,delete',
+  'cluster /serviceaccounts/token[fairlead-child] create',
+  'cluster admissionregistration.k8s.io/validatingadmissionpolicies[fairlead-cluster-registration] get',
+  'cluster admissionregistration.k8s.io/validatingadmissionpolicybindings[fairlead-cluster-registration] get',
+  'cluster clusters.clusternet.io/clusterregistrationrequests get,list,watch,update,patch,delete',
+  'cluster clusters.clusternet.io/clusterregistrationrequests/status update,patch',
+  'cluster clusters.clusternet.io/managedclusters get,list,watch,create,update,patch,delete',
+  'cluster clusters.clusternet.io/managedclusters/status get,update,patch',
+  'cluster proxies.clusternet.io/sockets get',
+  'cluster proxies.clusternet.io/sockets/attach create',
+  'cluster rbac.authorization.k8s.io/clusterroles get,create,update,delete',
+  'cluster rbac.authorization.k8s.io/clusterrolebindings get,create,update,delete',
+  'cluster rbac.authorization.k8s.io/clusterrolebindings list',
+  'cluster rbac.authorization.k8s.io/roles create',
+  'cluster rbac.authorization.k8s.io/roles[fairlead-child] get,update,delete',
+  'cluster rbac.authorization.k8s.io/rolebindings create',
+  'cluster rbac.authorization.k8s.io/rolebindings[fairlead-child,fairlead-child-secret] get,update,delete',
+].sort();
 
 describe('R17: rights of the ServiceAccount', () => {
   test('R17: the hub has these rights and no other', () => {
-    expect(hubRoles(base).flatMap(lines).sort()).toEqual([
-      'cluster /nodes get,list,watch,patch',
-      'cluster /pods get,list,delete',
-      'cluster /pods/eviction create',
-      'cluster apiregistration.k8s.io/apiservices[v1.infraops.michael.io] get,patch',
-      'cluster apps/daemonsets get',
-      'cluster policy/poddisruptionbudgets list,watch',
-      'default events.k8s.io/events create',
-      'fairlead-system /configmaps get,list,watch,create,update,delete',
-      'fairlead-system /secrets create',
-      'fairlead-system /secrets[fairlead-hub-tls] get,patch',
-      'fairlead-system coordination.k8s.io/leases get,list,watch,create,update,delete',
-    ]);
+    expect(hubRoles(base).flatMap(lines).sort()).toEqual(RIGHTS);
     const builtIn = [...ofKind(base, 'RoleBinding'), ...ofKind(base, 'ClusterRoleBinding')]
       .map((binding) => `${binding.metadata.namespace ?? 'cluster'} ${at<string>(binding, 'roleRef.name')}`)
-      .filter((line) => !line.endsWith(' fairlead-hub') && !line.endsWith(' fairlead-hub:events'));
+      .filter((line) => !hubRoles(base).some(({ metadata }) => line.endsWith(` ${metadata.name}`)) && !line.endsWith(bootstrapRole));
     expect(builtIn.sort()).toEqual(['cluster system:auth-delegator', 'kube-system extension-apiserver-authentication-reader']);
   });
 
@@ -66,7 +95,14 @@ describe('R17: rights of the ServiceAccount', () => {
         expect(values.filter((value) => value.includes('*'))).toEqual([]);
         expect(rule.verbs.filter((verb) => ['impersonate', 'escalate', 'bind', 'deletecollection'].includes(verb))).toEqual([]);
         if (role.kind === 'ClusterRole') expect(rule.resources ?? []).not.toContain('secrets');
-        expect(rule.resources ?? []).not.toContain('serviceaccounts/token');
+        // Tokens of the agents' accounts only.
+        if (rule.resources?.includes('serviceaccounts/token'))
+          expect(rule).toEqual({
+            apiGroups: [''],
+            resources: ['serviceaccounts/token'],
+            resourceNames: ['fairlead-child'],
+            verbs: ['create'],
+          });
       }
     }
   });
@@ -78,25 +114,76 @@ describe('R17: rights of the ServiceAccount', () => {
   });
 });
 
-/** `group/resource` of every path of the Kubernetes API that a source file names. Our own groups are what the hub serves. */
-function pathsInSources(): Set<string> {
-  const found = new Set<string>();
-  for (const file of globSync(['src/hub/**/*.ts', 'src/kube/**/*.ts'], { cwd: root })) {
-    const text = readFileSync(join(root, file), 'utf8');
-    const pattern = /\/api(?:\/v1|s\/([a-z0-9.]+)\/v1)\/(?:namespaces\/(?:\$\{[^}]+\}|default)\/)?([a-z]+)/g;
-    for (const [, group = '', resource = ''] of text.matchAll(pattern))
-      if (group !== 'infraops.michael.io' && resource !== 'namespaces') found.add(`${group}/${resource}`);
-    if (text.includes('/eviction`')) found.add('/pods/eviction');
-  }
-  return found;
-}
+/** What the hub must have itself because it gives it to agents: kube-apiserver lets nobody give more than they have. */
+const onlyToGrant = ['proxies.clusternet.io/sockets', 'proxies.clusternet.io/sockets/attach'];
 
 test('every path of the Kubernetes API in the sources has a rule, and every rule a path', () => {
   const delegated = ['authentication.k8s.io/tokenreviews', 'authorization.k8s.io/subjectaccessreviews'];
   const granted = hubRoles(base)
     .flatMap(rulesOf)
-    .flatMap(({ apiGroups = [], resources = [] }) => apiGroups.flatMap((group) => resources.map((resource) => `${group}/${resource}`)));
-  expect([...pathsInSources()].sort()).toEqual([...new Set([...granted, ...delegated])].sort());
+    .flatMap(({ apiGroups = [], resources = [] }) => apiGroups.flatMap((group) => resources.map((resource) => `${group}/${resource}`)))
+    .filter((resource) => !onlyToGrant.includes(resource));
+  expect([...resourcesInSources('src/hub/main.ts')].sort()).toEqual([...new Set([...granted, ...delegated])].sort());
+});
+
+test.each([
+  ['/api/v1/nodes', '/nodes'],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in a source.
+  ['/api/v1/namespaces/${namespace}/pods/${pod.metadata?.name}/eviction', '/pods/eviction'],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in a source.
+  ['/api/v1/namespaces/${name}', '/namespaces'],
+  ['/apis/clusters.clusternet.io/v1beta1/managedclusters', 'clusters.clusternet.io/managedclusters'],
+  ['/apis', undefined],
+  ['/apis/apps/v1', undefined],
+])('the check of paths reads %s', (path, resource) => {
+  expect(resourceIn(path)).toBe(resource);
+});
+
+describe('R17: agents and their bootstrap tokens', () => {
+  const grants = (role: Manifest) =>
+    rulesOf(role).flatMap(({ apiGroups = [], resources = [], verbs }) =>
+      apiGroups.flatMap((group) => resources.flatMap((resource) => verbs.map((verb) => `${group}/${resource} ${verb}`))),
+    );
+
+  test('R17: the hub has all that it gives to agents, or kube-apiserver would refuse it', () => {
+    const own = new Set(
+      hubRoles(base)
+        .filter(({ kind }) => kind === 'ClusterRole')
+        .flatMap(grants),
+    );
+    const roles = agentAccess('6f1a2f0c-3f0e-4c0c-9a2b-6d1d2f3a4b5c', 'clusternet-abcde', 'edge-1')
+      .map(({ object }) => object as unknown as Manifest)
+      .filter(({ kind }) => kind === 'Role' || kind === 'ClusterRole');
+    expect(roles).toHaveLength(2);
+    for (const role of roles) expect(grants(role).filter((right) => !own.has(right))).toEqual([]);
+  });
+
+  test('R17: only the group of bootstrap tokens is bound, and it may ask and read the answer by its name', () => {
+    const groups = [...ofKind(base, 'RoleBinding'), ...ofKind(base, 'ClusterRoleBinding')].flatMap((binding) =>
+      at<{ kind: string; name: string }[]>(binding, 'subjects')
+        .filter(({ kind }) => kind !== 'ServiceAccount')
+        .map(({ kind, name }) => `${kind} ${name}: ${at<string>(binding, 'roleRef.name')}`),
+    );
+    expect(groups).toEqual([`Group ${BOOTSTRAP_GROUP}: ${bootstrapRole}`]);
+    expect(lines(one(base, 'ClusterRole', bootstrapRole))).toEqual([
+      'cluster clusters.clusternet.io/clusterregistrationrequests create,get',
+    ]);
+    const options = parseOptions([], {});
+    expect('clusters' in options && options.clusters.approveGroups).toEqual([BOOTSTRAP_GROUP]);
+  });
+
+  test("R17: clusternet's agents reach one Secret, by a component that the base does not have", () => {
+    const name = 'fairlead:clusternet-agent-secret';
+    expect(ofKind(base, 'ClusterRole').map(({ metadata }) => metadata.name)).not.toContain(name);
+    const objects = buildWith('hub', ['../crds/clusternet-agents']);
+    expect(lines(one(objects, 'ClusterRole', name))).toEqual([
+      'cluster /secrets create',
+      'cluster /secrets[child-cluster-deployer] get,update',
+    ]);
+    expect(ofKind(objects, 'ClusterRoleBinding').map((binding) => at(binding, 'roleRef.name'))).not.toContain(name);
+    const more = hubRoles(objects).flatMap(lines);
+    expect(more.filter((line) => !RIGHTS.includes(line))).toEqual([`cluster rbac.authorization.k8s.io/clusterroles[${name}] bind`]);
+  });
 });
 
 describe('roles for people', () => {
@@ -107,7 +194,7 @@ describe('roles for people', () => {
       at<string>(binding, 'roleRef.name'),
     );
     for (const role of ofKind(base, 'ClusterRole')) {
-      if (role.metadata.name.startsWith('fairlead-node-')) expect(bound).not.toContain(role.metadata.name);
+      if (/^fairlead(-node|-cluster|:cluster-approver)/.test(role.metadata.name)) expect(bound).not.toContain(role.metadata.name);
       expect(Object.keys(role.metadata.labels ?? {}).filter((label) => label.includes('aggregate-to'))).toEqual([]);
     }
   });
@@ -121,5 +208,18 @@ describe('roles for people', () => {
     expect(rights('fairlead-node-force')).toEqual(
       ['restart', 'stop', 'start'].map((name) => `cluster infraops.michael.io/nodes/${name} force`),
     );
+  });
+
+  test('a user of clusters may send requests through every tunnel, a viewer only look; who lets clusters in may not enter them', () => {
+    const viewer = ['cluster infraops.michael.io/clusters get,list,watch'];
+    expect(rights('fairlead-cluster-viewer')).toEqual(viewer);
+    expect(rights('fairlead-cluster-user')).toEqual([
+      ...viewer,
+      'cluster proxies.clusternet.io/sockets/proxy get,create,update,patch,delete',
+    ]);
+    expect(rights('fairlead:cluster-approver')).toEqual([
+      'cluster clusters.clusternet.io/clusterregistrationrequests get,list,watch,patch,approve',
+      'cluster clusters.clusternet.io/managedclusters get,list,watch',
+    ]);
   });
 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { FlagError } from '../../src/kube/flags.ts';
 import { FLAGS, type Options, parseOptions } from '../../src/hub/options.ts';
+import { FlagError } from '../../src/kube/flags.ts';
 
 function options(...args: string[]): Options {
   const parsed = parseOptions(args, {});
@@ -14,7 +14,7 @@ test('without flags: the defaults of the documentation', () => {
     bindAddress: '0.0.0.0',
     securePort: 10250,
     certificate: { selfMade: { secret: 'fairlead-hub-tls', validityMs: 90 * 86_400_000, extraNames: [] } },
-    apiServices: ['v1.infraops.michael.io'],
+    apiServices: ['v1.infraops.michael.io', 'v1alpha1.proxies.clusternet.io'],
     leaderElection: { enabled: true, leaseDurationMs: 15_000, renewDeadlineMs: 10_000, retryPeriodMs: 2_000 },
     nodes: {
       namespace: 'fairlead-system',
@@ -25,6 +25,17 @@ test('without flags: the defaults of the documentation', () => {
       medik8sLeases: true,
     },
     limits: { requests: 400, streams: 2_000, streamsPerUser: 200 },
+    clusters: {
+      peerPort: 10_251,
+      peerSecret: 'fairlead-hub-peers',
+      directPort: 0,
+      directURL: '',
+      approveGroups: ['system:bootstrappers:clusternet:register-cluster-token'],
+      tokenSeconds: 3_600,
+      unknownAfterMs: 15_000,
+      attachesPerSecond: 200,
+      limits: { perUser: 500, perCluster: 2_000 },
+    },
     audit: { path: '-', keyFile: '' },
     verbosity: 0,
   });
@@ -40,6 +51,19 @@ test('identities are unique; the node name comes from the flag, then from the en
   expect(named([], { MY_NODE_NAME: 'b' })).toBe('b');
   expect(named([], { NODE_NAME: 'a', MY_NODE_NAME: 'b' })).toBe('a');
   expect(named(['--node-name=c'], { NODE_NAME: 'a' })).toBe('c');
+});
+
+test('flags of child clusters: what makes no sense is refused with the reason', () => {
+  expect(options('--approve-group=none').clusters.approveGroups).toEqual([]);
+  expect(options('--approve-group=a', '--approve-group=b').clusters.approveGroups).toEqual(['a', 'b']);
+  expect(options('--direct-port=10252', '--direct-url=https://hub.example:443').clusters).toMatchObject({
+    directPort: 10_252,
+    directURL: 'https://hub.example:443',
+  });
+  expect(() => options('--direct-url=https://hub.example')).toThrow('needs --direct-port');
+  expect(() => options('--direct-port=1', '--direct-url=http://hub.example')).toThrow('must be https://HOST[:PORT]');
+  expect(() => options('--agent-token-ttl=5m')).toThrow('at least 10m');
+  expect(() => options('--peer-port=70000')).toThrow('up to 65535');
 });
 
 test('what is given is taken', () => {

@@ -22,7 +22,7 @@ export type Workbench = {
   /** Writes a file into the folder and returns its path. */
   file(name: string, content: string, mode?: number): string;
   /** Writes a kubeconfig of one context for `api` with the given user and further fields of the cluster, and returns its path. */
-  kubeconfig(api: FakeApi, user?: object, cluster?: object): string;
+  kubeconfig(api: Pick<FakeApi, 'url' | 'token' | 'authority'>, user?: object, cluster?: object): string;
   start(plugin: string, args: readonly string[], env?: Record<string, string>): Running;
   run(plugin: string, args: readonly string[], env?: Record<string, string>): Promise<Result>;
   close(): void;

@@ -6,8 +6,8 @@ import { ago, parseDuration, shortDuration } from '../../kubectl-plugins/lib/dur
 import { parseFlags } from '../../kubectl-plugins/lib/flags.ts';
 import { commandIndex } from '../../kubectl-plugins/lib/infra.ts';
 import { jsonPathTemplate } from '../../kubectl-plugins/lib/jsonpath.ts';
-import { proxyFromEnvironment } from '../../kubectl-plugins/lib/proxy-environment.ts';
 import { tablePrinter } from '../../kubectl-plugins/lib/table.ts';
+import { proxyFromEnvironment } from '../../src/kube/proxy-environment.ts';
 
 test.each([
   ['90s', 90_000],

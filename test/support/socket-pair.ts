@@ -9,7 +9,9 @@ import type { UpstreamOptions } from '../../src/agent/upstream/settings.ts';
 import type { UserInfo } from '../../src/hub/auth/user.ts';
 import { issueCertificate } from '../../src/hub/certificates/x509.ts';
 import { toStatusError } from '../../src/hub/http/errors.ts';
+import { forbidden } from '../../src/hub/http/status.ts';
 import type { SocketCluster } from '../../src/hub/sockets/clusters.ts';
+import type { Admit } from '../../src/hub/sockets/gate.ts';
 import { isSocketPath } from '../../src/hub/sockets/socket-path.ts';
 import { type SocketRoom, socketRoom } from '../../src/hub/sockets/socket-room.ts';
 import { tunnelDirectory } from '../../src/hub/sockets/tunnel-directory.ts';
@@ -90,16 +92,7 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
       takenOver: () => undefined,
     },
     peers: { find: () => undefined, replicas: () => 1 },
-    gate: {
-      async admit(request, info) {
-        const header = request.headers['x-test-user'];
-        const user = (typeof header === 'string' ? JSON.parse(header) : { name: 'jane', uid: '', groups: [], extra: {} }) as UserInfo;
-        if (!decide(user, info.verb, info.subresource, info.name))
-          throw (await import('../../src/hub/http/status.ts')).forbidden({}, 'not allowed by the test');
-        return { user, viaFrontProxy: request.headers['x-test-direct'] === undefined };
-      },
-      stillAllowed: async ({ user }, info) => decide(user, info.verb, info.subresource, info.name),
-    },
+    stillAllowed: async ({ user }, info) => decide(user, info.verb, info.subresource, info.name),
     limits: options.limits ?? { perUser: 2_000, perCluster: 2_000 },
     attach: { identity: 'hub-0', perSecond: 1_000 },
     registry: new Registry(),
@@ -109,6 +102,12 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
     signal: lifetime.signal,
     onError: (error) => errors.push(error),
   });
+  const admit: Admit = async (request, info) => {
+    const header = request.headers['x-test-user'];
+    const user = (typeof header === 'string' ? JSON.parse(header) : { name: 'jane', uid: '', groups: [], extra: {} }) as UserInfo;
+    if (!decide(user, info.verb, info.subresource, info.name)) throw forbidden({}, 'not allowed by the test');
+    return { user, via: request.headers['x-test-direct'] === undefined ? 'frontProxy' : 'token' };
+  };
   const hubPair = certificate(hubCA);
   const hub = createTlsServer(
     {
@@ -116,9 +115,9 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
       key: hubPair.key,
       shouldUpgradeCallback: (request: IncomingMessage) => isSocketPath(request.url) && room.wantsUpgrade(request),
     } as object,
-    (request, response: ServerResponse) => room.serve(request, response),
+    (request, response: ServerResponse) => room.serve(admit, request, response),
   );
-  hub.on('upgrade', (request, socket: Duplex, head: Buffer) => room.upgrade(request, socket, head));
+  hub.on('upgrade', (request, socket: Duplex, head: Buffer) => room.upgrade(admit, request, socket, head));
   const hubPort = await listening(hub);
 
   const serve = upstreamHandler({

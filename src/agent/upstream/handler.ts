@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import { Counter, Histogram } from 'prom-client';
-import { CALLER_PREFIX, type Caller, decodeCaller } from '../../tunnel/caller.ts';
+import { type Caller, decodeCaller } from '../../tunnel/caller.ts';
 import { AGENT_AUTHORITY, DIRECT_AUTHORITY } from '../../tunnel/protocol.ts';
 import { refuseStream, serveStream } from '../../tunnel/serve-stream.ts';
 import type { StreamHandler } from '../../tunnel/session.ts';
@@ -9,15 +9,13 @@ import { parseTarget } from '../../tunnel/target.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
 import { type Route, targetPools } from '../../tunnel/target-pools.ts';
 import type { Answer, RequestHead, UpgradeAnswer, Upstream } from '../../tunnel/upstream.ts';
+import { withoutWithheld } from '../../tunnel/withheld.ts';
 import { allowedAddress, dial, dialTLS, withSystemCAs } from './dial.ts';
 import { impersonation } from './identity.ts';
 import type { ChildConnection, UpstreamOptions } from './settings.ts';
 
 /** Where a request goes and what the target gets to see of it. */
 type Plan = { route: Route; head: RequestHead; kind: 'direct' | 'target' };
-
-/** Headers of the parent's side that mean nothing to a target, or would mean too much. Whatever a caller sends, these never reach a child. */
-const WITHHELD = /^(x-remote-|impersonate-|fairlead-)|^(authorization|host|expect)$/;
 
 /** Answers the requests that come through a tunnel: decides whether a target may be reached, as whom, and carries the request there. */
 export function upstreamHandler(options: UpstreamOptions): StreamHandler {
@@ -115,15 +113,6 @@ function callerOf(head: RequestHead): Caller {
     // What cannot be read must not go on as somebody else.
     throw new TargetError(403, 'the caller cannot be mapped into this cluster', { cause: error });
   }
-}
-
-function withoutWithheld(headers: readonly string[]): string[] {
-  const kept: string[] = [];
-  for (let at = 0; at + 1 < headers.length; at += 2) {
-    const name = headers[at] ?? '';
-    if (!name.startsWith(CALLER_PREFIX) && !WITHHELD.test(name)) kept.push(name, headers[at + 1] ?? '');
-  }
-  return kept;
 }
 
 /** A request to the own API server: as the caller, by impersonation, or with the credential of this cluster that the caller brought. */

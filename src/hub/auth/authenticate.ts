@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import { serviceUnavailable, unauthorized } from '../http/status.ts';
 import { type Caller, withAuthenticatedGroup } from './caller.ts';
+import { certificateUser } from './client-certificate.ts';
 import { frontProxyUser } from './front-proxy.ts';
 import type { RequestHeaderSource } from './request-header-source.ts';
 import type { TokenReviewer } from './token-review.ts';
@@ -38,5 +39,22 @@ export function authenticator(options: { frontProxy: RequestHeaderSource; tokens
     const offeredCertificate = socket.getPeerX509Certificate() !== undefined;
     if (!config && offeredCertificate) throw serviceUnavailable('the configuration of the front proxy is not known yet; try again');
     throw unauthorized();
+  };
+}
+
+/**
+ * For the listener that users and agents reach without kube-apiserver: client certificate of the parent's CA, then bearer token, then nobody. X-Remote-* headers mean
+ * nothing there.
+ */
+export function directAuthenticator(options: { config: RequestHeaderSource; tokens: TokenReviewer }): Authenticate {
+  return async ({ socket, headers }) => {
+    if (!(socket instanceof TLSSocket)) throw unauthorized();
+    const certified = certificateUser(socket, options.config.current()?.clientCA?.anchors);
+    if (certified) return { user: withAuthenticatedGroup(certified), via: 'certificate' };
+    const token = bearerToken(headers.authorization);
+    if (token === undefined) throw unauthorized();
+    const user = await options.tokens.review(token);
+    if (!user) throw unauthorized();
+    return { user: withAuthenticatedGroup(user), via: 'token' };
   };
 }

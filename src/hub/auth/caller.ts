@@ -1,7 +1,7 @@
 import type { UserInfo } from './user.ts';
 
 /** An authenticated caller. `via` says who vouched: only what the front proxy says may carry system:masters without a review. */
-export type Caller = { user: UserInfo; via: 'frontProxy' | 'token' };
+export type Caller = { user: UserInfo; via: 'frontProxy' | 'token' | 'certificate' };
 
 const ANONYMOUS = 'system:anonymous';
 const AUTHENTICATED = 'system:authenticated';

@@ -35,15 +35,24 @@ function judge(socket: TLSSocket, anchors: readonly X509Certificate[]): Verdict 
  * hours, so it must lead to a CA of today, and the dates are looked at again.
  */
 export function isFrontProxy(socket: TLSSocket, config: RequestHeaderConfig | undefined): boolean {
-  if (!config || !socket.authorized) return false;
+  if (!config) return false;
+  const vouched = vouchedFor(socket, config.anchors);
+  return (
+    vouched !== undefined &&
+    (config.allowedNames.length === 0 || (vouched.commonName !== undefined && config.allowedNames.includes(vouched.commonName)))
+  );
+}
+
+/** What a connection's client certificate says, when it chains to one of these CAs and is valid now; undefined otherwise. `anchors` must be the same list as long as nothing changed. */
+export function vouchedFor(socket: TLSSocket, anchors: readonly X509Certificate[]): { commonName: string | undefined } | undefined {
+  if (!socket.authorized) return undefined;
   let verdict = verdicts.get(socket);
-  if (verdict?.anchors !== config.anchors) {
-    verdict = judge(socket, config.anchors);
+  if (verdict?.anchors !== anchors) {
+    verdict = judge(socket, anchors);
     verdicts.set(socket, verdict);
   }
   const now = Date.now();
-  if (now < verdict.validFrom || now > verdict.validTo) return false;
-  return config.allowedNames.length === 0 || (verdict.commonName !== undefined && config.allowedNames.includes(verdict.commonName));
+  return now < verdict.validFrom || now > verdict.validTo ? undefined : { commonName: verdict.commonName };
 }
 
 /** The caller that the front proxy names, as `rawHeaders` have it; undefined when the connection is not the front proxy's or names nobody. */

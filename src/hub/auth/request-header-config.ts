@@ -12,6 +12,8 @@ export type RequestHeaderConfig = {
   uidHeaders: readonly string[];
   groupHeaders: readonly string[];
   extraHeaderPrefixes: readonly string[];
+  /** The CA of client certificates of users (`--client-ca-file` of kube-apiserver), for those who come to the hub itself; undefined when there is none. */
+  clientCA: { bundle: string; anchors: readonly X509Certificate[] } | undefined;
 };
 
 /** The keys of ConfigMap kube-system/extension-apiserver-authentication that are read here. */
@@ -65,7 +67,19 @@ export function parseRequestHeaderConfig(data: AuthenticationData): RequestHeade
     uidHeaders: headerList(data, 'requestheader-uid-headers'),
     groupHeaders: headerList(data, 'requestheader-group-headers'),
     extraHeaderPrefixes: headerList(data, 'requestheader-extra-headers-prefix'),
+    clientCA: clientCA(data),
   };
+}
+
+/** A bundle that cannot be read trusts nobody: it is not what this API server lives by. */
+function clientCA(data: AuthenticationData): RequestHeaderConfig['clientCA'] {
+  const bundle = data['client-ca-file'] ?? '';
+  try {
+    const anchors = parseBundle(bundle);
+    return anchors.length > 0 ? { bundle, anchors } : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether any CA of the configuration can still vouch for somebody. */

@@ -42,6 +42,8 @@ export type IssueOptions = {
   organizations?: readonly string[];
   /** DNS names and IP addresses. */
   altNames?: readonly string[];
+  /** URIs, as further alternative names. */
+  uris?: readonly string[];
   ca?: boolean;
   usages?: readonly ('clientAuth' | 'serverAuth')[];
   notBefore: Date;
@@ -101,7 +103,8 @@ function signerOf({ cert, key }: Issued): Signer {
 }
 
 function extensionsFor(options: IssueOptions, publicKey: KeyObject, signer: Signer): Extensions {
-  const { ca = false, usages = [], altNames = [] } = options;
+  const { ca = false, usages = [], altNames = [], uris = [] } = options;
+  const names = [...altNames.map(generalName), ...uris.map((uri) => new GeneralName({ uniformResourceIdentifier: uri }))];
   const keyUsage = ca ? KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign : KeyUsageFlags.digitalSignature;
   return new Extensions([
     extension(id_ce_basicConstraints, new BasicConstraints({ cA: ca }), true),
@@ -109,7 +112,7 @@ function extensionsFor(options: IssueOptions, publicKey: KeyObject, signer: Sign
     extension(id_ce_subjectKeyIdentifier, new SubjectKeyIdentifier(keyId(publicKey))),
     extension(id_ce_authorityKeyIdentifier, new AuthorityKeyIdentifier({ keyIdentifier: new KeyIdentifier(signer.keyId) })),
     ...(usages.length > 0 ? [extension(id_ce_extKeyUsage, new ExtendedKeyUsage(usages.map((usage) => USAGES[usage])))] : []),
-    ...(altNames.length > 0 ? [extension(id_ce_subjectAltName, new SubjectAlternativeName(altNames.map(generalName)))] : []),
+    ...(names.length > 0 ? [extension(id_ce_subjectAltName, new SubjectAlternativeName(names))] : []),
   ]);
 }
 

@@ -14,6 +14,7 @@ const OBJECT_VERBS: readonly Verb[] = ['get', 'list', 'watch'];
 
 /** RBAC verbs of a subresource: POST is `create`. */
 export function subresourceVerbs(subresource: Subresource): Verb[] {
+  if (subresource.verbs) return [...subresource.verbs];
   return [...(subresource.create ? (['create'] as const) : []), ...(subresource.get ? (['get'] as const) : [])];
 }
 
@@ -71,7 +72,7 @@ function apiResourceList({ group, version, resources }: GroupVersion): object {
         singularName: resource.singular,
         namespaced: false,
         kind: resource.kind,
-        verbs: OBJECT_VERBS,
+        verbs: resource.verbs ?? OBJECT_VERBS,
         ...names(resource),
       },
       ...resource.subresources.map((subresource) => ({
@@ -94,7 +95,7 @@ function versionDiscovery({ group, version, resources }: GroupVersion): object {
       responseKind: { group, version, kind: resource.kind },
       scope: 'Cluster',
       singularResource: resource.singular,
-      verbs: OBJECT_VERBS,
+      verbs: resource.verbs ?? OBJECT_VERBS,
       ...names(resource),
       ...(resource.subresources.length > 0 && {
         subresources: resource.subresources.map((subresource) => ({

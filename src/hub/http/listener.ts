@@ -1,6 +1,7 @@
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { ServingCertificate } from '../certificates/serving.ts';
 import { listenerTlsOptions, renewConnections, updateSecureContext } from './tls.ts';
@@ -16,6 +17,10 @@ export type ListenerOptions = {
   isTrusted: (socket: TLSSocket) => boolean;
   signal: AbortSignal;
   onError: (error: unknown) => void;
+  /** Takes connections over: those for which `wants` holds are handed to `take` instead of being answered as requests. */
+  upgrades?: { wants: (request: IncomingMessage) => boolean; take: (request: IncomingMessage, socket: Duplex, head: Buffer) => void };
+  /** Requests whose body may take as long as it likes. */
+  isUnlimited?: (request: IncomingMessage) => boolean;
   /** Other limits than those of kube-apiserver. */
   limits?: Partial<typeof SERVER>;
 };
@@ -40,11 +45,24 @@ const MAX_CONNECTIONS = 10_000;
 /** Listens with TLS and HTTP/1.1. A new certificate or request-header CA is taken into use without closing anything. */
 export async function listen(app: RequestListener, options: ListenerOptions): Promise<Listener> {
   const { certificate, signal } = options;
-  const server = createServer({ ...SERVER, ...options.limits, ...listenerTlsOptions(certificate.current(), options.requestHeaderCA()) });
+  const { requestTimeout, ...limits } = { ...SERVER, ...options.limits };
+  const { upgrades } = options;
+  const serverOptions = {
+    ...limits,
+    // Ours, below: Node's would cut a large upload to a child cluster too.
+    requestTimeout: 0,
+    ...listenerTlsOptions(certificate.current(), options.requestHeaderCA()),
+    ...(upgrades && { shouldUpgradeCallback: upgrades.wants }),
+  };
+  const server = createServer(serverOptions);
   renewConnections(server, options.requestHeaderCA(), options.isTrusted);
   server.maxHeadersCount = 0;
   server.maxConnections = MAX_CONNECTIONS;
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    if (!request.complete && !options.isUnlimited?.(request)) limitBody(request, response, requestTimeout);
+  });
   server.on('request', app);
+  if (upgrades) server.on('upgrade', upgrades.take);
   server.on('clientError', (error: Error & { code?: string }, socket) => rejectRequest(error, socket as Socket));
   // A handshake that fails is the client's affair; without a listener it would not be an error either, but say so here.
   server.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -79,6 +97,17 @@ export async function listen(app: RequestListener, options: ListenerOptions): Pr
       clearTimeout(timer);
     },
   };
+}
+
+/** Ends the connection of a request whose body is not there in time. */
+function limitBody(request: IncomingMessage, response: ServerResponse, timeoutMs: number): void {
+  const timer = setTimeout(() => {
+    if (request.complete) return;
+    if (response.headersSent) request.socket.destroy();
+    else rejectRequest(Object.assign(new Error('the body took too long'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), request.socket);
+  }, timeoutMs);
+  const done = () => clearTimeout(timer);
+  request.once('end', done).once('close', done);
 }
 
 const RAW_STATUS: Record<string, string> = {

@@ -82,6 +82,8 @@ export type Subresource = {
   };
   /** Columns of the Table, for objects that `get` answers. */
   columns?: Column<never>[];
+  /** What discovery says, when it does not follow from `get` and `create`. */
+  verbs?: readonly Verb[];
   /** GET streams and has no deadline. */
   longRunning?: boolean;
 };
@@ -103,6 +105,8 @@ export type ApiResource<T = never> = {
   get: Handler;
   selectableFields: string[];
   subresources: Subresource[];
+  /** What discovery says, when it is not get, list and watch. */
+  verbs?: readonly Verb[];
 };
 
 /** A schema with a name of its own in the OpenAPI documents. */

@@ -1,5 +1,6 @@
 import { isNotFound } from '../../kube/errors.ts';
 import { LIST_CONVERSIONS, negotiate, OBJECT_TYPES } from '../http/negotiate.ts';
+import { passList, passWatch, type View } from '../http/passthrough.ts';
 import { queryFields } from '../http/query-options.ts';
 import type { ApiResource, Handler, QueryParameter, Subresource } from '../http/resource.ts';
 import { notFound } from '../http/status.ts';
@@ -9,7 +10,6 @@ import { nodeInstance } from './instance.ts';
 import { nodeLog } from './log.ts';
 import { type CoreNode, infraNode, nodeFacts } from './node-facts.ts';
 import { fromConfigMap, type OperationConfigMap } from './operations/store.ts';
-import { passList, passWatch, type View } from './passthrough.ts';
 import { requestAction } from './request-action.ts';
 import type { NodeRoom } from './room.ts';
 import {

@@ -2,10 +2,13 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ATTACH_HEADERS, ATTACHED_HEADERS, UPGRADE_TOKEN } from '../../tunnel/protocol.ts';
+import { type DialerSession, dialerSession } from '../../tunnel/remotedialer/dialer.ts';
+import { websocketAcceptor } from '../../tunnel/remotedialer/websocket.ts';
 import { connectTunnel } from '../../tunnel/session.ts';
 import { sessionUpstream } from '../../tunnel/session-upstream.ts';
 import type { ResourceInfo } from '../http/resource.ts';
 import { badRequest, conflict, serviceUnavailable, tooManyRequests, unauthorized } from '../http/status.ts';
+import { clusternetUpstream } from './clusternet.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import type { Admitted } from './gate.ts';
 import { rateLimiter } from './limits.ts';
@@ -45,6 +48,7 @@ type Line = Omit<LocalTunnel, 'id' | 'instance' | 'credentialID' | 'agentVersion
 export function attachments(options: AttachOptions) {
   const { directory, clusters, metrics, stand } = options;
   const mayEnter = rateLimiter(options.attach.perSecond);
+  const acceptWebsocket = websocketAcceptor();
   let draining = false;
 
   clusters.onChange((id) => {
@@ -95,9 +99,7 @@ export function attachments(options: AttachOptions) {
 
   /** One agent process holds a cluster's socket: the newest. The others are told to stop, so that no request reaches two different machines. */
   function takeOver(tunnel: LocalTunnel, cluster: SocketCluster): void {
-    const others = directory
-      .of(tunnel.id)
-      .filter(({ instance, protocol }) => instance !== tunnel.instance || (protocol === 'clusternet' && tunnel.protocol !== protocol));
+    const others = directory.of(tunnel.id).filter(({ instance, protocol }) => instance !== tunnel.instance || protocol !== tunnel.protocol);
     if (others.length === 0) return;
     metrics.attached('took_over');
     clusters.takenOver(
@@ -143,8 +145,35 @@ export function attachments(options: AttachOptions) {
       });
     },
     /** `sockets/<id>` with WebSocket: a clusternet agent. */
-    async clusternet(_request: IncomingMessage, _socket: Duplex, _head: Buffer, _arrival: Arrival): Promise<void> {
-      throw badRequest('not yet');
+    async clusternet(request: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): Promise<void> {
+      if (!/^websocket$/i.test(request.headers.upgrade ?? '')) throw badRequest('a socket is opened by an agent with Upgrade: websocket');
+      const credentialID = check(request, arrival);
+      const { cluster } = arrival;
+      options.upgraded(request, 101);
+      acceptWebsocket(request, socket, head, (transport) => {
+        metrics.attached('ok');
+        const session = dialerSession(transport);
+        let draining = false;
+        keep(
+          {
+            protocol: 'clusternet',
+            upstream: clusternetUpstream(session, () => clusters.find(cluster.id)),
+            closed: session.ended.then((error) => error.message),
+            roundTripMs: session.roundTripMs,
+            heard: () => performance.now() - (Date.now() - session.lastHeard().getTime()),
+            isDraining: () => draining,
+            drain() {
+              // The protocol has no word for going elsewhere: such an agent comes back by itself when the session ends.
+              draining = true;
+              directory.changed(cluster.id);
+              endWhenIdle(session);
+            },
+            destroy: (reason) => session.end(reason),
+          },
+          arrival,
+          { instance: '', agentVersion: undefined, credentialID },
+        );
+      });
     },
     async drain(graceMs: number): Promise<void> {
       draining = true;
@@ -167,4 +196,13 @@ async function switchTo(socket: Duplex, headers: readonly string[]): Promise<voi
     writeHead(socket, 101, headers);
     socket.write('', () => setImmediate(resolve));
   });
+}
+
+/** Ends a session as soon as it carries nothing: kept connections count until they are let go. */
+function endWhenIdle(session: DialerSession): void {
+  const look = setInterval(() => {
+    if (session.connections() === 0) session.end('the hub moves this tunnel');
+  }, 200);
+  const stop = () => clearInterval(look);
+  session.ended.then(stop, stop);
 }

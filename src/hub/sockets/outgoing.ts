@@ -1,11 +1,10 @@
 import type { Caller, ChildCredential } from '../../tunnel/caller.ts';
 import { endToEnd } from '../../tunnel/headers.ts';
 import type { RawHeaders } from '../../tunnel/upstream.ts';
+import { isWithheld } from '../../tunnel/withheld.ts';
 import type { UserInfo } from '../auth/user.ts';
 import { badRequest } from '../http/status.ts';
 
-/** Headers of the parent's side that never travel: identities, and what belongs to this hop. */
-const WITHHELD = /^(x-remote-|impersonate-|fairlead-)|^(authorization|host|expect)$/;
 /** Said by whoever calls us; only the front proxy is believed. */
 const FORWARDED = /^(x-forwarded-|forwarded$|x-real-ip$)/;
 
@@ -16,7 +15,7 @@ const FORWARDED = /^(x-forwarded-|forwarded$|x-real-ip$)/;
 export function outgoingHeaders(raw: RawHeaders, from: { viaFrontProxy: boolean; peer: string | undefined }): string[] {
   const added = from.viaFrontProxy && raw.at(-2)?.toLowerCase() === 'accept-encoding' && raw.at(-1) === 'gzip';
   const headers = endToEnd(added ? raw.slice(0, -2) : raw, (name) => {
-    if (WITHHELD.test(name)) return true;
+    if (isWithheld(name)) return true;
     if (!FORWARDED.test(name)) return false;
     return !(from.viaFrontProxy && name === 'x-forwarded-for');
   });

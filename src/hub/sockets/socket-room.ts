@@ -13,7 +13,7 @@ import { answerHeaders, answerRequest, redirectError } from './answer-request.ts
 import { type AttachSettings, attachments } from './attach.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import { findCluster, findUpstream, type PeerTunnels } from './find-upstream.ts';
-import type { Admitted, Gate } from './gate.ts';
+import type { Admit, Admitted, StillAllowed } from './gate.ts';
 import { type SocketLimits, socketLimiter } from './limits.ts';
 import { socketMetrics } from './metrics.ts';
 import { callerInChild, outgoingHeaders } from './outgoing.ts';
@@ -27,7 +27,7 @@ export type SocketRoomOptions = {
   directory: TunnelDirectory;
   clusters: SocketClusters;
   peers: PeerTunnels & { replicas(): number };
-  gate: Gate;
+  stillAllowed: StillAllowed;
   limits: SocketLimits;
   attach: AttachSettings;
   registry: Registry;
@@ -42,33 +42,34 @@ export type SocketRoomOptions = {
 };
 
 export type SocketRoom = {
-  serve(request: IncomingMessage, response: ServerResponse): void;
+  serve(admit: Admit, request: IncomingMessage, response: ServerResponse): void;
   /** Whether Node shall hand the connection of this request over. */
   wantsUpgrade(request: IncomingMessage): boolean;
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  upgrade(admit: Admit, request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** Moves the tunnels of this replica away; resolves when none has a request left, or after `graceMs`. */
   drain(graceMs: number): Promise<void>;
 };
 
 /** The request path from an operator, or an agent, to a child cluster. */
 export function socketRoom(options: SocketRoomOptions): SocketRoom {
-  const { directory, clusters, peers, gate, toStatus } = options;
+  const { directory, clusters, peers, toStatus } = options;
   const limiter = socketLimiter(options.limits);
   const metrics = socketMetrics(options.registry, directory);
-  const stand = standing(gate, options.signal, options.onError);
+  const stand = standing(options.stillAllowed, options.signal, options.onError);
   const attach = attachments({ ...options, stand, metrics });
 
   /** What both kinds of proxied requests have in common. The result of `enter` must be called at the end. */
-  async function prepare(request: IncomingMessage, isUpgrade: boolean) {
+  async function prepare(admit: Admit, request: IncomingMessage, isUpgrade: boolean) {
     const url = request.url ?? '';
     const asked = parseSocketPath(url);
     const info = socketInfo(request.method ?? 'GET', url, asked, isUpgrade);
-    const admitted = await gate.admit(request, info);
+    const admitted = await admit(request, info);
     const cluster = findCluster(clusters, asked.id);
     return { asked, info, admitted, cluster };
   }
 
-  function headFor(request: IncomingMessage, asked: SocketRequest & { kind: 'proxy' }, { user, viaFrontProxy }: Admitted): RequestHead {
+  function headFor(request: IncomingMessage, asked: SocketRequest & { kind: 'proxy' }, { user, via }: Admitted): RequestHead {
+    const viaFrontProxy = via === 'frontProxy';
     if (!viaFrontProxy && asksToImpersonate(request)) {
       throw badRequest(
         "impersonation is decided by the parent's API server: send requests with Impersonate-* headers through it, not to the hub itself",
@@ -85,8 +86,8 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     };
   }
 
-  async function proxy(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { asked, info, admitted, cluster } = await prepare(request, false);
+  async function proxy(admit: Admit, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { asked, info, admitted, cluster } = await prepare(admit, request, false);
     if (asked.kind === 'attach') throw methodNotAllowed(`${request.method} without Upgrade: ${UPGRADE_TOKEN}`);
     if (asked.kind === 'socket')
       throw badRequest('a socket is opened by an agent with Upgrade: websocket; requests go to its subresource proxy');
@@ -96,7 +97,7 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     const began = performance.now();
     metrics.open.inc({ kind: 'request' });
     let abort = () => {};
-    const answer = answerRequest(request, response, admitted.viaFrontProxy, () => abort());
+    const answer = answerRequest(request, response, admitted.via === 'frontProxy', () => abort());
     const { head: onHead } = answer;
     answer.head = (code, headers) => {
       metrics.answered((performance.now() - began) / 1_000);
@@ -119,8 +120,8 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     if (response.destroyed) abort();
   }
 
-  async function proxyUpgrade(request: IncomingMessage, socket: Duplex, first: Buffer): Promise<void> {
-    const { asked, info, admitted, cluster } = await prepare(request, true);
+  async function proxyUpgrade(admit: Admit, request: IncomingMessage, socket: Duplex, first: Buffer): Promise<void> {
+    const { asked, info, admitted, cluster } = await prepare(admit, request, true);
     if (asked.kind === 'attach') return await attach.fairlead(request, socket, first, { cluster, info, admitted });
     if (asked.kind === 'socket') return await attach.clusternet(request, socket, first, { cluster, info, admitted });
     const upstream = findUpstream(cluster, directory, peers);
@@ -180,7 +181,7 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
           abort();
         } else {
           // Refused: the answer is passed on with its body, and the connection ends. What the client sent meanwhile goes nowhere.
-          writeHead(socket, which, [...withoutLength(answerHeaders(headers, admitted.viaFrontProxy)), 'connection', 'close']);
+          writeHead(socket, which, [...withoutLength(answerHeaders(headers, admitted.via === 'frontProxy')), 'connection', 'close']);
           endSoon(socket);
         }
         return socket;
@@ -194,7 +195,7 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
         switched = true;
         tell(101);
         writeHead(socket, 101, [
-          ...answerHeaders(headers, admitted.viaFrontProxy),
+          ...answerHeaders(headers, admitted.via === 'frontProxy'),
           'connection',
           'Upgrade',
           'upgrade',
@@ -219,15 +220,15 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
 
   return {
     drain: attach.drain,
-    serve(request, response) {
-      proxy(request, response).catch((error: unknown) => {
+    serve(admit, request, response) {
+      proxy(admit, request, response).catch((error: unknown) => {
         if (!response.destroyed) respondError(request, response, toStatus(error));
       });
     },
     wantsUpgrade: (request) => !/^h2c$/i.test(request.headers.upgrade ?? 'h2c'),
-    upgrade(request, socket, head) {
+    upgrade(admit, request, socket, head) {
       socket.on('error', () => socket.destroy());
-      proxyUpgrade(request, socket, head).catch((error: unknown) => {
+      proxyUpgrade(admit, request, socket, head).catch((error: unknown) => {
         const status = toStatus(error);
         options.upgraded(request, status.status.code);
         refuseUpgrade(socket, status);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResourceInfo } from '../http/resource.ts';
-import type { Admitted, Gate } from './gate.ts';
+import type { Admitted, StillAllowed } from './gate.ts';
 
 /** Looks again and again whether those who hold something open still may. */
 export type Standing = {
@@ -17,11 +17,11 @@ const LOOK_MS = 4_000;
 const YOUNG_MS = 2_000;
 
 /** One question for each caller, verb and cluster, however many streams they hold. A question that cannot be answered changes nothing. */
-export function standing(gate: Pick<Gate, 'stillAllowed'>, signal: AbortSignal, onError: (error: unknown) => void): Standing {
+export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onError: (error: unknown) => void): Standing {
   const holders = new Map<string, Holder>();
 
   const look = async (key: string, holder: Holder) => {
-    if (await gate.stillAllowed(holder.admitted, holder.info)) return;
+    if (await stillAllowed(holder.admitted, holder.info)) return;
     holders.delete(key);
     for (const end of [...holder.ends]) end();
   };
@@ -51,7 +51,7 @@ export function standing(gate: Pick<Gate, 'stillAllowed'>, signal: AbortSignal, 
         info.verb,
         info.subresource,
         info.name,
-        admitted.viaFrontProxy,
+        admitted.via === 'frontProxy',
       ]);
       const holder = holders.get(key) ?? { admitted, info, ends: new Set<() => void>(), since: performance.now() };
       holders.set(key, holder);

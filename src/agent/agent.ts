@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+import type { Logger } from 'pino';
+import type { KubeClient } from '../kube/client.ts';
+import { agentAnswers } from './api/answers.ts';
+import { healthServer } from './api/health-server.ts';
+import { agentMetrics } from './api/metrics.ts';
+import { apiStreams } from './api/stream.ts';
+import { backoff } from './backoff.ts';
+import { type Child, childCluster } from './child/child.ts';
+import { AGENT_LEASE, clusterIdOf, machineClusterId } from './child/cluster-id.ts';
+import { runAsLeader } from './leadership.ts';
+import type { Options } from './options.ts';
+import { fileStore } from './registration/file-store.ts';
+import { secretStore } from './registration/secret-store.ts';
+import type { Store } from './registration/store.ts';
+import { upstreamHandler } from './upstream/handler.ts';
+import { type Session, startSession } from './work.ts';
+
+/** An agent that runs. */
+export type Agent = {
+  /** Undefined without --health-port. */
+  healthPort: number | undefined;
+  /** Takes no new requests, lets those under way end, and gives the Lease back. */
+  stop(): Promise<void>;
+};
+
+/** Builds everything and starts. Rejects when the configuration cannot work; what can pass is waited out and shown in `/readyz`. */
+export async function startAgent(options: Options, log: Logger): Promise<Agent> {
+  const lifetime = new AbortController();
+  const stopping = new AbortController();
+  const { signal } = lifetime;
+  const onError = (error: unknown) => log.warn(error instanceof Error ? error.message : String(error));
+  for (const warning of options.warnings) log.warn(warning);
+
+  const child = await childCluster({ kubeconfig: options.kubeconfig, optional: options.bare, signal, onError });
+  let session: Session | undefined;
+  const metrics = agentMetrics({ roundTripMs: () => session?.roundTripMs(), tokenEndsAt: () => session?.credential()?.expiresAt });
+  // A replica that waits for its turn is ready: it does what it is there for.
+  let unready: string | undefined = options.bare ? 'starting' : undefined;
+  const answers = agentAnswers({ registry: metrics.registry, unready: () => unready ?? session?.unready() });
+  const serve = upstreamHandler({
+    child: child.connection,
+    allowTargets: options.allowTargets,
+    targetCA: () => (options.targetCAFile ? readFileSync(options.targetCAFile, 'utf8') : undefined),
+    allowIdentities: options.allowIdentities,
+    agentAPI: apiStreams(answers, onError),
+    registry: metrics.registry,
+    onError,
+  });
+  const health = options.health.port > 0 ? await healthServer(answers, { ...options.health, onError }) : undefined;
+
+  async function work(until: AbortSignal, id: (signal: AbortSignal) => Promise<string>, store: Store): Promise<void> {
+    const clusterId = await patiently(() => id(until), until, onError);
+    if (clusterId === undefined) return;
+    unready = undefined;
+    log.info({ clusterId, parent: options.parent.url }, 'standing for this cluster');
+    session = startSession({ options, clusterId, store, child, serve, metrics, log });
+    await new Promise<void>((resolve) => {
+      if (until.aborted) resolve();
+      else until.addEventListener('abort', () => resolve(), { once: true });
+    });
+    const ending = session;
+    session = undefined;
+    await ending.stop(options.shutdownTimeoutMs);
+  }
+
+  const running = options.bare
+    ? work(stopping.signal, () => machineClusterId(), fileStore(options.stateDir))
+    : runAsLeader({
+        client: () => clientOf(child),
+        namespace: options.namespace,
+        lease: AGENT_LEASE,
+        identity: options.identity,
+        signal: stopping.signal,
+        work: (until) =>
+          work(
+            until,
+            (given) => clusterIdOf(clientOf(child), options.namespace, given),
+            secretStore(() => clientOf(child), options.namespace),
+          ),
+        onError,
+      });
+  const ended = running.catch(onError);
+
+  return {
+    healthPort: health?.port,
+    async stop() {
+      log.info('shutting down');
+      unready = 'the process is shutting down';
+      stopping.abort();
+      await ended;
+      await health?.close();
+      lifetime.abort();
+      log.info('stopped');
+    },
+  };
+}
+
+function clientOf(child: Child): KubeClient {
+  const client = child.client();
+  if (!client) throw new Error('there is no kubeconfig for the cluster');
+  return client;
+}
+
+/** The result once it works; undefined when the signal was aborted before. */
+async function patiently<T>(call: () => Promise<T>, signal: AbortSignal, onError: (error: unknown) => void): Promise<T | undefined> {
+  const retry = backoff(500, 15_000);
+  while (!signal.aborted) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!signal.aborted) onError(error);
+      await retry.pause(signal, 250);
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,77 @@
+import type { Flag } from '../kube/flags.ts';
+
+const text = (name: string, help: string, preset = ''): Flag => ({ name, type: 'string', default: preset, help });
+const list = (name: string, help: string): Flag => ({ name, type: 'string', default: '', repeated: true, help });
+const bool = (name: string, help: string): Flag => ({ name, type: 'bool', default: 'false', help });
+
+/** Flags of clusternet's agent, and ours that mean the same. */
+export const ALIASES: ReadonlyMap<string, string> = new Map([
+  ['cluster-reg-parent-url', 'parent-url'],
+  ['cluster-reg-name', 'cluster-name'],
+  ['cluster-reg-type', 'cluster-type'],
+  ['cluster-reg-namespace', 'cluster-namespace'],
+  ['cluster-status-update-frequency', 'heartbeat'],
+]);
+
+const OURS: readonly Flag[] = [
+  text('parent-url', "Address of the parent's kube-apiserver, https://HOST[:PORT]."),
+  text('parent-ca-file', 'CA certificates (PEM) that the parent must be signed by. Empty: those the system trusts.'),
+  text('parent-ca-data', 'The same as base64, in place of a file.'),
+  text('parent-server-name', "Name that the parent's certificate must have. Empty: the host of --parent-url."),
+  text(
+    'bootstrap-token-file',
+    'File with the token to register with, read again at each attempt. Empty: environment variable FAIRLEAD_BOOTSTRAP_TOKEN. Not needed once registered.',
+  ),
+  text('kubeconfig', 'Kubeconfig of the cluster that this agent stands for. Empty: the ServiceAccount of the pod, or none with --bare.'),
+  bool('bare', 'This machine has no cluster (yet): it is known by its machine id, and its state stands in --state-dir.'),
+  text('state-dir', 'Folder for the credentials and the key of an agent with --bare.', '/var/lib/fairlead-agent'),
+  text('namespace', "Namespace in the agent's own cluster for its Lease and Secrets.", 'clusternet-system'),
+  text(
+    'identity',
+    'Name of this replica in the Lease: no other that runs at the same time may have it. One that is the same after a restart goes on at once. Empty: host name and a random part.',
+  ),
+  text('cluster-name', 'Name to register under, at most 60 characters (30 with a clusternet hub). Empty: a part of the cluster id.'),
+  text('cluster-namespace', 'Namespace in the parent to ask for. Empty: the parent chooses.'),
+  text('cluster-type', 'Type to register as, for example StandardCluster or EdgeCluster.', 'StandardCluster'),
+  list('cluster-label', 'Label KEY=VALUE to register with. May be repeated.'),
+  text('cluster-sync-mode', 'Push, Pull or Dual: what clusternet does with the cluster.', 'Pull'),
+  text('cluster-cidr', 'Range of pod addresses to report. Empty: looked up.'),
+  text('service-cidr', 'Range of Service addresses to report. Empty: looked up.'),
+  text('direct-url', "Address of the hub itself, https://HOST[:PORT]: the tunnel goes there and not through the parent's kube-apiserver."),
+  text('direct-ca-file', 'CA certificates (PEM) for --direct-url. Empty: those of --parent-ca-file, else those the system trusts.'),
+  text('direct-server-name', 'Name that the certificate at --direct-url must have. Empty: its host.'),
+  { name: 'tunnels', type: 'int', default: '2', help: 'Tunnels to keep, each to another replica of the hub. From 1 to 8.' },
+  text('parent-protocol', "fairlead, or remotedialer for a parent that runs clusternet's hub.", 'fairlead'),
+  list(
+    'allow-target',
+    "What may be reached besides the agent's own kube-apiserver: HOST, HOST:PORT, CIDR or CIDR:PORT; a host may begin with *. May be repeated.",
+  ),
+  text('target-ca-file', 'CA certificates (PEM) for https targets of --allow-target. They are trusted beside those of the system.'),
+  list(
+    'allow-identity',
+    "Name beginning with system: of a user or group of the parent that may be somebody in the agent's own cluster although it is powerful there. May be repeated.",
+  ),
+  text('health-bind-address', 'IP address to answer /healthz, /readyz and /metrics on.', '127.0.0.1'),
+  { name: 'health-port', type: 'int', default: '0', help: 'Port for that. 0: none.' },
+  { name: 'heartbeat', type: 'duration', default: '180s', help: 'The status of the ManagedCluster is written at least so often.' },
+  { name: 'shutdown-timeout', type: 'duration', default: '20s', help: 'After SIGTERM: how long requests in the tunnels may take to end.' },
+];
+
+const OF_CLUSTERNET: readonly Flag[] = [
+  ...OURS.flatMap((flag) =>
+    [...ALIASES]
+      .filter(([, ours]) => ours === flag.name)
+      .map(([name]) => ({ ...flag, name, default: '', help: `The same as --${flag.name}.` })),
+  ),
+  text('cluster-reg-token', 'Token to register with. Everybody on the machine can read it: use --bootstrap-token-file.'),
+  text('cluster-labels', 'The same as --cluster-label, as KEY=VALUE,KEY=VALUE.'),
+];
+
+const COMMON: readonly Flag[] = [
+  { name: 'v', type: 'int', default: '0', help: 'Verbosity of the log: 0 what matters, 2 each connection, 4 everything.' },
+  bool('version', 'Print the version and exit.'),
+  bool('help', 'Print this text and exit.'),
+  bool('h', 'The same.'),
+];
+
+export const FLAGS: readonly Flag[] = [...OURS, ...OF_CLUSTERNET, ...COMMON];

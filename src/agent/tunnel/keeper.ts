@@ -1,0 +1,203 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type AgentTunnel, acceptTunnel, type StreamHandler } from '../../tunnel/session.ts';
+import { type Backoff, backoff } from '../backoff.ts';
+import type { Parent } from '../parent/parent.ts';
+import type { Credential } from '../registration/store.ts';
+import { type Dialled, dial } from './dial.ts';
+
+export type KeeperOptions = {
+  parent: Parent;
+  clusterId: string;
+  instance: string;
+  version: string;
+  /** How many tunnels to keep, each to another replica of the hub. */
+  tunnels: number;
+  /** Undefined: not registered at the moment; then nothing is dialled, and open tunnels end. */
+  credential: () => Credential | undefined;
+  /** Calls `listener` when the credential changes. */
+  onCredential: (listener: () => void, signal: AbortSignal) => void;
+  /** The parent refused the credential (401, 403 or 404). */
+  refused: (credential: Credential) => void;
+  serve: StreamHandler;
+  signal: AbortSignal;
+  /** A tunnel came, went, or could not be opened. */
+  onEvent: (event: TunnelEvent) => void;
+  onError: (error: unknown) => void;
+  timing?: Partial<KeeperTiming>;
+};
+
+export type TunnelEvent =
+  | { kind: 'up'; replica: string; tunnels: number }
+  /** `why` is one of few words, for metrics; `detail` is for the log. */
+  | { kind: 'down'; replica: string; tunnels: number; why: EndReason; detail: string }
+  | { kind: 'failed'; detail: string };
+
+export type EndReason = 'lost' | 'draining' | 'renewed' | 'superseded' | 'unregistered' | 'stopping';
+
+export type KeeperTiming = {
+  retryMs: number;
+  longestRetryMs: number;
+  /** Fewer replicas than tunnels: when to look for another one. */
+  lookMs: number;
+  /** Another process has taken this cluster over: when to try to have it back. */
+  supersededMs: number;
+};
+
+const TIMING: KeeperTiming = { retryMs: 200, longestRetryMs: 30_000, lookMs: 30_000, supersededMs: 30_000 };
+/** Balancers are not even: so many attempts in a row may hit a replica that we have before the search takes its long pause. */
+const DUPLICATES = 8;
+const SUPERSEDED = /supersed|taken over|another (instance|agent)/i;
+
+export type Keeper = {
+  /** Open tunnels, those that are ending not counted. */
+  count(): number;
+  /** Of the fastest tunnel; undefined before the first ping came back. */
+  roundTripMs(): number | undefined;
+  /**
+   * Tells the hub to send nothing more, and lets what is under way end. Resolves when all of it has, or after `withinMs`, when the rest is cut.
+   */
+  stop(withinMs: number): Promise<void>;
+};
+
+type Held = { tunnel: AgentTunnel; replica: string; credential: Credential; cut: () => void; why: EndReason | undefined };
+
+/** Keeps the tunnels open: dials again when one ends, opens the replacement first when the hub drains a replica or the credential was renewed. */
+export function keepTunnels(options: KeeperOptions): Keeper {
+  const timing = { ...TIMING, ...options.timing };
+  const stopped = new AbortController();
+  const signal = AbortSignal.any([options.signal, stopped.signal]);
+  /** All that are not closed; those with a reason are on their way out and count no more. */
+  const held = new Set<Held>();
+  let replicas: number | undefined;
+  let pauseUntil = 0;
+  let wake = Promise.withResolvers<void>();
+
+  const counted = () => [...held].filter(({ why }) => why === undefined);
+  /** Old ones with an old credential are replaced: they do not keep the new one away from their replica. */
+  const current = () => counted().filter(({ credential }) => credential.token === options.credential()?.token);
+  function changed(): void {
+    wake.resolve();
+    wake = Promise.withResolvers<void>();
+  }
+
+  function hold(dialled: Dialled & { kind: 'attached' }, credential: Credential): void {
+    const { socket, head, replica } = dialled;
+    const tunnel = acceptTunnel(socket, head, { serve: options.serve, onError: options.onError });
+    const entry: Held = { tunnel, replica, credential, cut: () => socket.destroy(), why: undefined };
+    held.add(entry);
+    options.onEvent({ kind: 'up', replica, tunnels: counted().length });
+    tunnel.onDraining(() => {
+      end(entry, 'draining');
+    });
+    tunnel.closed
+      .then((detail) => {
+        held.delete(entry);
+        const superseded = SUPERSEDED.test(detail);
+        if (superseded) pauseUntil = performance.now() + timing.supersededMs;
+        const why = superseded ? 'superseded' : (entry.why ?? 'lost');
+        options.onEvent({ kind: 'down', replica, tunnels: counted().length, why, detail });
+        changed();
+      })
+      .catch(options.onError);
+    // One replaced for its old credential: the newest of its replica, or any when there are more than wanted.
+    const old = counted().filter((other) => other !== entry && other.credential.token !== credential.token);
+    const surplus = old.find((other) => other.replica === replica) ?? (counted().length > options.tunnels ? old[0] : undefined);
+    if (surplus) end(surplus, 'renewed');
+    changed();
+  }
+
+  function end(entry: Held, why: EndReason): void {
+    if (entry.why !== undefined) return;
+    entry.why = why;
+    // While the hub drains, it ends the connection when the last stream is done; closing ours too does no harm.
+    entry.tunnel.close();
+    changed();
+  }
+
+  async function attempt(credential: Credential, retry: Backoff): Promise<void> {
+    const have = current().flatMap(({ replica }) => replica || []);
+    let dialled: Dialled;
+    try {
+      const { parent, clusterId, instance, version } = options;
+      dialled = await dial({ parent, clusterId, token: credential.token, instance, version, have, signal });
+    } catch (error) {
+      if (signal.aborted) return;
+      options.onEvent({ kind: 'failed', detail: error instanceof Error ? error.message : String(error) });
+      await retry.pause(signal);
+      return;
+    }
+    if (dialled.kind === 'attached') {
+      if (signal.aborted) dialled.socket.destroy();
+      else if (options.credential()?.token !== credential.token) dialled.socket.destroy();
+      else {
+        replicas = dialled.replicas ?? replicas;
+        retry.reset();
+        hold(dialled, credential);
+      }
+      return;
+    }
+    if (dialled.kind === 'duplicate') {
+      replicas = dialled.replicas ?? replicas;
+      duplicates++;
+      const all = replicas !== undefined && current().length >= replicas;
+      if (all || duplicates >= DUPLICATES) {
+        duplicates = 0;
+        await rest(timing.lookMs);
+      } else await retry.pause(signal, dialled.retryAfterMs);
+      return;
+    }
+    const { code, message, retryAfterMs } = dialled;
+    options.onEvent({ kind: 'failed', detail: `the parent answered ${code}: ${message}` });
+    if (code === 401 || code === 403 || code === 404) options.refused(credential);
+    await retry.pause(signal, retryAfterMs);
+  }
+  let duplicates = 0;
+
+  /** Waits so long, or until a tunnel comes or goes or the credential changes. */
+  async function rest(ms: number): Promise<void> {
+    const over = new AbortController();
+    const timer = sleep(ms, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => undefined);
+    await Promise.race([timer, wake.promise]);
+    over.abort();
+  }
+
+  async function run(): Promise<void> {
+    const retry = backoff(timing.retryMs, timing.longestRetryMs);
+    while (!signal.aborted) {
+      const credential = options.credential();
+      if (!credential) {
+        for (const entry of counted()) end(entry, 'unregistered');
+        await rest(timing.lookMs);
+        continue;
+      }
+      const superseded = pauseUntil - performance.now();
+      if (superseded > 0) await rest(superseded);
+      // A wish for more tunnels than the hub has replicas is looked at again from time to time.
+      else if (current().length >= options.tunnels) await rest(timing.lookMs);
+      else await attempt(credential, retry);
+    }
+  }
+
+  options.onCredential(changed, signal);
+  // An abort of the signal wakes whoever rests.
+  signal.addEventListener('abort', changed, { once: true });
+  const running = run().catch(options.onError);
+  return {
+    count: () => counted().length,
+    roundTripMs() {
+      const times = counted().flatMap(({ tunnel }) => tunnel.roundTripMs() ?? []);
+      return times.length === 0 ? undefined : Math.min(...times);
+    },
+    async stop(withinMs) {
+      stopped.abort();
+      await running;
+      for (const entry of counted()) end(entry, 'stopping');
+      const all = Promise.all([...held].map(({ tunnel }) => tunnel.closed));
+      const over = new AbortController();
+      await Promise.race([all, sleep(withinMs, undefined, { signal: over.signal }).catch(() => undefined)]);
+      over.abort();
+      for (const entry of held) entry.cut();
+      await all;
+    },
+  };
+}

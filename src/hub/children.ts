@@ -1,0 +1,140 @@
+import type { IncomingMessage } from 'node:http';
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { Registry } from 'prom-client';
+import type { KubeClient } from '../kube/client.ts';
+import type { EventRecorder } from '../kube/events.ts';
+import { type Raw, watchCache } from '../kube/watch-cache.ts';
+import { type Clusters, clusterRoom } from './clusters/cluster-room.ts';
+import { watchParentCA } from './clusters/parent-ca.ts';
+import type { StatusError } from './http/status.ts';
+import type { Options } from './options.ts';
+import { allConnections } from './sockets/connections.ts';
+import type { StillAllowed } from './sockets/gate.ts';
+import { hubPeers } from './sockets/peers/peers.ts';
+import { type SocketRoom, socketRoom } from './sockets/socket-room.ts';
+import { tunnelDirectory } from './sockets/tunnel-directory.ts';
+
+export type ChildrenOptions = {
+  options: Options;
+  client: KubeClient;
+  config: KubeConfig;
+  events: EventRecorder;
+  registry: Registry;
+  stillAllowed: StillAllowed;
+  toStatus: (error: unknown) => StatusError;
+  /** What an upgrade was answered with, for the audit log. */
+  upgraded: (request: IncomingMessage, code: number) => void;
+  /** Aborted when requests without an end have to end. */
+  closing: AbortSignal;
+  signal: AbortSignal;
+  onError: (error: unknown) => void;
+  onNews: (text: string) => void;
+};
+
+/** Everything about child clusters: their objects and the way to them. */
+export type Children = Omit<Clusters, 'sockets'> & {
+  /** The request path. */
+  sockets: SocketRoom;
+  /** Moves tunnels away and lets requests end, those of other replicas too. */
+  close(graceMs: number): Promise<void>;
+};
+
+/** No other replicas: `--peer-port=0`. */
+const ALONE = {
+  find: () => undefined,
+  connection: () => undefined,
+  onChange: () => undefined,
+  replicas: () => 1,
+  check: () => undefined,
+  close: async () => undefined,
+};
+
+export async function childClusters(given: ChildrenOptions): Promise<Children> {
+  const { options, client, signal, onError } = given;
+  const settings = options.clusters;
+  const { namespace } = options.nodes;
+  const directory = tunnelDirectory();
+  const tunnels = {
+    *local() {
+      const seen = new Set<string>();
+      for (const tunnel of directory.local()) {
+        if (seen.has(tunnel.id)) continue;
+        seen.add(tunnel.id);
+        const best = directory.find(tunnel.id) ?? tunnel;
+        yield { ...best, draining: best.isDraining(), roundTripMs: best.roundTripMs() };
+      }
+    },
+    find: (id: string) => (directory.find(id) ?? directory.of(id)[0])?.upstream,
+    onChange: (listener: () => void, until: AbortSignal) => directory.onChange(listener, until),
+  };
+  const peers =
+    settings.peerPort === 0
+      ? ALONE
+      : await hubPeers({
+          client,
+          namespace,
+          service: options.serviceName,
+          identity: options.identity,
+          secret: settings.peerSecret,
+          bindAddress: options.bindAddress,
+          port: settings.peerPort,
+          tunnels,
+          registry: given.registry,
+          signal,
+          onError,
+          onNews: given.onNews,
+        });
+  const clusters = clusterRoom({
+    client,
+    connections: allConnections(directory, peers),
+    settings: {
+      approval: { groups: settings.approveGroups },
+      tokenSeconds: settings.tokenSeconds,
+      unknownAfterMs: settings.unknownAfterMs,
+      parentCA: watchParentCA({ client, namespace, config: given.config, signal, onError }),
+      ...(settings.directURL && { directURL: settings.directURL, directCA: servingCA(given) }),
+    },
+    registry: given.registry,
+    events: given.events,
+    signal,
+    onError,
+  });
+  const sockets = socketRoom({
+    directory,
+    clusters: clusters.sockets,
+    peers,
+    stillAllowed: given.stillAllowed,
+    limits: settings.limits,
+    attach: { identity: options.identity, perSecond: settings.attachesPerSecond },
+    registry: given.registry,
+    toStatus: given.toStatus,
+    upgraded: given.upgraded,
+    closing: given.closing,
+    signal,
+    onError,
+  });
+  return {
+    resources: clusters.resources,
+    lead: clusters.lead,
+    checks: { ...clusters.checks, peers: peers.check },
+    sockets,
+    async close(graceMs) {
+      await sockets.drain(graceMs);
+      await peers.close(graceMs);
+    },
+  };
+}
+
+/** The CA that verifies the hub's serving certificate, as it stands in its APIService. */
+function servingCA({ client, options, signal, onError }: ChildrenOptions): () => string | undefined {
+  const name = options.apiServices[0] ?? '';
+  const services = watchCache<Raw & { spec: { caBundle?: string } }, string>({
+    client,
+    path: '/apis/apiregistration.k8s.io/v1/apiservices',
+    fieldSelector: `metadata.name=${name}`,
+    transform: ({ spec }) => Buffer.from(spec.caBundle ?? '', 'base64').toString('utf8'),
+    signal,
+    onError,
+  });
+  return () => services.get(name) || undefined;
+}

@@ -1,0 +1,65 @@
+import type { IncomingMessage, RequestListener } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { AuditRequests } from './audit/middleware.ts';
+import { auditSubject } from './audit/subject.ts';
+import type { Authenticate } from './auth/authenticate.ts';
+import type { Authorizer } from './auth/authorizer.ts';
+import type { HttpMetrics } from './http/metrics.ts';
+import { serviceUnavailable } from './http/status.ts';
+import type { Admit } from './sockets/gate.ts';
+import { isSocketPath } from './sockets/socket-path.ts';
+import type { SocketRoom } from './sockets/socket-room.ts';
+
+export type EntranceOptions = {
+  sockets: SocketRoom;
+  auditing: AuditRequests;
+  metrics: HttpMetrics;
+  authorizer: Pick<Authorizer, 'authorize'>;
+  auditProblem: () => string | undefined;
+};
+
+/**
+ * The doors of the sockets: audit, authentication and authorisation as in the chain of the other requests, without its framework, because here every request
+ * pays for each step.
+ */
+export function socketEntrances({ sockets, auditing, metrics, authorizer, auditProblem }: EntranceOptions) {
+  const admit =
+    (authenticate: Authenticate): Admit =>
+    async (request, info) => {
+      const subject = auditSubject(request);
+      const caller = await authenticate(request);
+      subject.user = caller.user;
+      subject.viaFrontProxy = caller.via === 'frontProxy';
+      subject.info = info;
+      await authorizer.authorize(caller, info);
+      // What cannot be recorded must not be done.
+      if (info.verb !== 'get' && auditProblem())
+        throw serviceUnavailable('the audit log cannot be written, so nothing is changed; try again later');
+      return { user: caller.user, via: caller.via };
+    };
+  return {
+    /** Answers requests for sockets and hands the others on. */
+    requests(authenticate: Authenticate, others: RequestListener): RequestListener {
+      const admitting = admit(authenticate);
+      return (request, response) => {
+        if (!isSocketPath(request.url)) {
+          others(request, response);
+          return;
+        }
+        const finish = metrics.begin();
+        response.once('close', () => finish(auditSubject(request).info, response.headersSent ? response.statusCode : 0));
+        auditing.middleware(request, response, () => sockets.serve(admitting, request, response));
+      };
+    },
+    upgrades(authenticate: Authenticate) {
+      const admitting = admit(authenticate);
+      return {
+        wants: (request: IncomingMessage) => isSocketPath(request.url) && sockets.wantsUpgrade(request),
+        take(request: IncomingMessage, socket: Duplex, head: Buffer) {
+          auditing.upgrade(request, socket);
+          sockets.upgrade(admitting, request, socket, head);
+        },
+      };
+    },
+  };
+}
