@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { type ApiClient, createApiClient } from './lab/api-client.ts';
 import { defaultControllers } from './lab/control-plane.ts';
 import { type Hub, startHub } from './lab/hub.ts';
 import { runCommand } from './lab/kubectl.ts';
@@ -13,6 +14,9 @@ import { waitFor } from './lab/wait.ts';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const deploy = join(root, 'deploy');
 const hubUser = 'system:serviceaccount:fairlead-system:fairlead-hub';
+const agentUser = 'system:serviceaccount:clusternet-system:fairlead-agent';
+/** All of deploy/ that is applied by itself. */
+const folders = ['hub', 'overlays/eks-irsa', 'overlays/tke', 'overlays/static-secrets', 'overlays/out-of-cluster', 'agent'];
 
 type Manifest = { apiVersion: string; kind: string; metadata: { name: string; namespace?: string }; spec?: object };
 type AuditLine = { user: { username: string }; verb: string; requestURI: string; responseStatus?: { code: number } };
@@ -20,7 +24,7 @@ type AuditLine = { user: { username: string }; verb: string; requestURI: string;
 describe('deploy/ on a real API server', () => {
   let lab: Lab;
   let hub: Hub;
-  const dir = mkdtempSync(join(tmpdir(), 'fairlead-deploy-'));
+  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'fairlead-deploy-')));
 
   const kubectl = async (args: readonly string[], input?: string) => {
     const { code, stdout, stderr } = await lab.kubectl(args, input === undefined ? {} : { input });
@@ -29,6 +33,17 @@ describe('deploy/ on a real API server', () => {
   };
   const build = async (folder: string) =>
     parseAllDocuments(await kubectl(['kustomize', join(deploy, folder)])).map((document) => document.toJS() as Manifest);
+
+  const apply = (objects: readonly Manifest[]) =>
+    kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
+
+  /** The API server as the agent's ServiceAccount meets it. */
+  async function agentClient(): Promise<ApiClient> {
+    const token = await lab.serviceAccountToken('clusternet-system', 'fairlead-agent');
+    const client = createApiClient({ server: lab.apiServerURL, ca: lab.ca, credentials: { token } });
+    lab.defer(client.close);
+    return client;
+  }
 
   /** Resolves when an operation has succeeded; rejects with its status when it ended otherwise, or has not ended. */
   async function succeeds(name: string, kubeconfig = lab.adminKubeconfig): Promise<void> {
@@ -54,6 +69,10 @@ describe('deploy/ on a real API server', () => {
     });
     // The lab runs it with the rights of deploy/hub.
     hub = await startHub(lab);
+    const inside = ['Namespace', 'ServiceAccount', 'Role', 'ClusterRole', 'RoleBinding', 'ClusterRoleBinding'];
+    const agent = await build('agent');
+    await apply(agent.filter(({ kind }) => kind === 'Namespace'));
+    await apply(agent.filter(({ kind }) => inside.includes(kind)));
   });
   afterAll(async () => {
     await lab?.stop();
@@ -61,34 +80,42 @@ describe('deploy/ on a real API server', () => {
   });
 
   describe('R67: pod security', () => {
-    /** The pod that the Deployment would make, in the namespace of the base, which is then there. */
-    async function podOfBase(): Promise<{ spec: { containers: { securityContext: object }[] } & object; metadata: object }> {
-      const deployment = (await build('hub')).find(({ kind }) => kind === 'Deployment');
-      if (!deployment) throw new Error('the base has no Deployment');
-      const { template } = deployment.spec as { template: { metadata: object; spec: { containers: { securityContext: object }[] } } };
-      const metadata = { ...template.metadata, name: 'fairlead-hub-probe', namespace: 'fairlead-system' };
-      return { metadata, spec: template.spec };
+    type PodOf = { spec: { containers: { securityContext: object }[] } & object; metadata: { name: string; namespace: string } };
+    /** The pod that the Deployment would make, in the namespace of the folder, which is there. */
+    async function podOf(folder: string): Promise<PodOf> {
+      const deployment = (await build(folder)).find(({ kind }) => kind === 'Deployment');
+      if (!deployment) throw new Error(`${folder} has no Deployment`);
+      const { name, namespace = '' } = deployment.metadata;
+      const { template } = deployment.spec as { template: PodOf };
+      return { metadata: { ...template.metadata, name: `${name}-probe`, namespace }, spec: template.spec };
     }
     const create = (pod: object) =>
       lab.kubectl(['create', '--dry-run=server', '-f', '-'], { input: JSON.stringify({ apiVersion: 'v1', kind: 'Pod', ...pod }) });
 
+    const folders = ['hub', 'agent'];
     beforeAll(async () => {
-      await kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], JSON.stringify(await quota()));
-      await waitFor(
-        async () =>
-          (await kubectl(['get', 'resourcequota', '-n', 'fairlead-system', '-o', 'jsonpath={.items[*].status.hard.pods}'])) === '10',
-        { what: 'the quota to be counted' },
-      );
-    });
-    const quota = async () => (await build('hub')).find(({ kind }) => kind === 'ResourceQuota');
-
-    test('R67: the API server admits the pod of the base into a namespace that enforces the restricted profile, without a warning', async () => {
-      const { code, stdout, stderr } = await create(await podOfBase());
-      expect([code, stdout.trim(), stderr]).toEqual([0, 'pod/fairlead-hub-probe created (server dry run)', '']);
+      for (const folder of folders) {
+        const quota = (await build(folder)).filter(({ kind }) => kind === 'ResourceQuota');
+        await apply(quota);
+        const namespace = quota[0]?.metadata.namespace ?? '';
+        await waitFor(
+          async () => (await kubectl(['get', 'resourcequota', '-n', namespace, '-o', 'jsonpath={.items[*].status.hard.pods}'])) === '10',
+          { what: `the quota of ${namespace} to be counted` },
+        );
+      }
     });
 
-    test('R67: the same pod with one privilege more is refused', async () => {
-      const pod = await podOfBase();
+    test.each(folders)(
+      'R67: the API server admits the pod of %s into a namespace that enforces the restricted profile, without a warning',
+      async (folder) => {
+        const pod = await podOf(folder);
+        const { code, stdout, stderr } = await create(pod);
+        expect([code, stdout.trim(), stderr]).toEqual([0, `pod/${pod.metadata.name} created (server dry run)`, '']);
+      },
+    );
+
+    test.each(folders)('R67: the pod of %s with one privilege more is refused', async (folder) => {
+      const pod = await podOf(folder);
       const [container] = pod.spec.containers;
       const changes: object[] = [
         { ...pod, spec: { ...pod.spec, hostNetwork: true } },
@@ -110,34 +137,93 @@ describe('deploy/ on a real API server', () => {
   });
 
   describe('applying', () => {
-    test.each(['hub', 'overlays/eks-irsa', 'overlays/tke', 'overlays/static-secrets', 'overlays/out-of-cluster'])(
-      'the API server accepts every object of %s',
-      async (folder) => {
-        const out = await kubectl(['apply', '--dry-run=server', '-k', join(deploy, folder), '-o', 'name']);
-        expect(out.trim().split('\n')).toHaveLength((await build(folder)).length);
+    test.each(folders)('the API server accepts every object of %s', async (folder) => {
+      const out = await kubectl(['apply', '--dry-run=server', '-k', join(deploy, folder), '-o', 'name']);
+      expect(out.trim().split('\n')).toHaveLength((await build(folder)).length);
+    });
+
+    test.each(['components/direct', 'components/instance-metadata', 'components/dashboard', 'crds/clusternet-agents', 'crds/stamp'])(
+      'the API server accepts deploy/hub with the component %s',
+      async (component) => {
+        const folder = join(dir, component.replace('/', '-'));
+        mkdirSync(folder);
+        const kustomization = {
+          apiVersion: 'kustomize.config.k8s.io/v1beta1',
+          kind: 'Kustomization',
+          resources: [relative(folder, join(deploy, 'hub'))],
+          components: [relative(folder, join(deploy, component))],
+        };
+        writeFileSync(join(folder, 'kustomization.yaml'), JSON.stringify(kustomization));
+        const out = await kubectl(['apply', '--dry-run=server', '-k', folder, '-o', 'name']);
+        expect(out.trim().split('\n').length).toBeGreaterThan((await build('hub')).length);
       },
     );
 
+    test('a deletion without the CRDs takes everything else', async () => {
+      const names = async (args: readonly string[]) =>
+        (
+          await kubectl([
+            'delete',
+            '-k',
+            join(deploy, 'hub'),
+            '--dry-run=server',
+            '--ignore-not-found',
+            '--wait=false',
+            '-o',
+            'name',
+            ...args,
+          ])
+        )
+          .trim()
+          .split('\n');
+      const all = await names([]);
+      const kept = await names(['-l', 'app.kubernetes.io/component!=crd']);
+      expect(all.filter((name) => !kept.includes(name)).sort()).toEqual([
+        'customresourcedefinition.apiextensions.k8s.io/clusterregistrationrequests.clusters.clusternet.io',
+        'customresourcedefinition.apiextensions.k8s.io/managedclusters.clusters.clusternet.io',
+      ]);
+      expect(kept).toContain('apiservice.apiregistration.k8s.io/v1alpha1.proxies.clusternet.io');
+    });
+
+    test("kube-apiserver puts the tunnels of clusternet's agents, and no other requests of theirs, under the FlowSchema", async () => {
+      const flow = await lab.api.json<{ metadata: { uid: string } }>(
+        'GET',
+        '/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/fairlead-clusternet-sockets',
+      );
+      const agent = await agentClient();
+      const isUnder = async (method: string, path: string) =>
+        (await agent.request(method, path)).headers['x-kubernetes-pf-flowschema-uid'] === flow.metadata.uid;
+      const sockets = '/apis/proxies.clusternet.io/v1alpha1/sockets/6f1a2f0c-3f0e-4c0c-9a2b-6d1d2f3a4b5c';
+      await waitFor(() => isUnder('GET', sockets), { what: 'kube-apiserver to know the FlowSchema' });
+      expect(await isUnder('GET', `${sockets}/proxy/direct/version`)).toBe(false);
+      expect(await isUnder('POST', sockets)).toBe(false);
+      expect(await isUnder('GET', '/apis/infraops.michael.io/v1/nodes')).toBe(false);
+      expect(await isUnder('GET', '/api/v1/nodes')).toBe(false);
+    });
+
     test('a second apply leaves the caBundle alone that the hub has written', async () => {
-      const api = (await build('hub')).filter(({ kind }) => kind === 'APIService');
-      const file = join(lab.dir, 'api-service.json');
-      writeFileSync(file, JSON.stringify(api[0]));
       const before = await hub.caBundle();
       expect(before).toContain('BEGIN CERTIFICATE');
-      // Server-side dry runs show what an apply would store.
-      for (const how of [[], ['--server-side', '--force-conflicts']]) {
-        const out = await kubectl(['apply', ...how, '--dry-run=server', '-f', file, '-o', 'jsonpath={.spec.caBundle}']);
-        expect(Buffer.from(out, 'base64').toString('utf8')).toBe(before);
+      const apis = (await build('hub')).filter(({ kind }) => kind === 'APIService');
+      expect(apis).toHaveLength(2);
+      for (const api of apis) {
+        const file = join(lab.dir, 'api-service.json');
+        writeFileSync(file, JSON.stringify(api));
+        // Server-side dry runs show what an apply would store.
+        for (const how of [[], ['--server-side', '--force-conflicts']]) {
+          const out = await kubectl(['apply', ...how, '--dry-run=server', '-f', file, '-o', 'jsonpath={.spec.caBundle}']);
+          expect(Buffer.from(out, 'base64').toString('utf8')).toBe(before);
+        }
       }
     });
   });
 
-  describe('R17: rights of the hub', () => {
-    const review = async (attributes: object) => {
+  describe('R17: rights of the hub and of the agent', () => {
+    const review = async (attributes: object, user = hubUser) => {
       const body = {
         apiVersion: 'authorization.k8s.io/v1',
         kind: 'SubjectAccessReview',
-        spec: { user: hubUser, groups: ['system:serviceaccounts', 'system:authenticated'], resourceAttributes: attributes },
+        spec: { user, groups: ['system:serviceaccounts', 'system:authenticated'], resourceAttributes: attributes },
       };
       const answer = await lab.api.json<{ status: { allowed: boolean } }>('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
         body,
@@ -153,6 +239,11 @@ describe('deploy/ on a real API server', () => {
         { verb: 'get', resource: 'secrets', name: 'fairlead-hub-tls', ...own },
         { verb: 'create', resource: 'events', group: 'events.k8s.io', namespace: 'default' },
         { verb: 'patch', resource: 'apiservices', group: 'apiregistration.k8s.io', name: 'v1.infraops.michael.io' },
+        { verb: 'patch', resource: 'apiservices', group: 'apiregistration.k8s.io', name: 'v1alpha1.proxies.clusternet.io' },
+        { verb: 'get', resource: 'secrets', name: 'fairlead-hub-peers', ...own },
+        { verb: 'watch', resource: 'endpointslices', group: 'discovery.k8s.io', ...own },
+        { verb: 'create', resource: 'serviceaccounts', subresource: 'token', name: 'fairlead-child', namespace: 'clusternet-abcde' },
+        { verb: 'watch', resource: 'managedclusters', group: 'clusters.clusternet.io' },
         { verb: 'create', resource: 'subjectaccessreviews', group: 'authorization.k8s.io' },
         { verb: 'watch', resource: 'configmaps', name: 'extension-apiserver-authentication', namespace: 'kube-system' },
       ];
@@ -174,10 +265,71 @@ describe('deploy/ on a real API server', () => {
         { verb: 'delete', resource: 'nodes' },
         { verb: 'get', resource: 'configmaps', namespace: 'default' },
         { verb: 'patch', resource: 'apiservices', group: 'apiregistration.k8s.io', name: 'v1.apps' },
-        { verb: 'create', resource: 'clusterrolebindings', group: 'rbac.authorization.k8s.io' },
+        { verb: 'create', resource: 'serviceaccounts', subresource: 'token', name: 'fairlead-hub', namespace: 'fairlead-system' },
+        { verb: 'create', resource: 'serviceaccounts', subresource: 'token', name: 'default', namespace: 'kube-system' },
+        { verb: 'update', resource: 'secrets', name: 'fairlead-hub-peers', namespace: 'fairlead-system' },
+        { verb: 'watch', resource: 'endpointslices', group: 'discovery.k8s.io' },
+        { verb: 'escalate', resource: 'clusterroles', group: 'rbac.authorization.k8s.io' },
+        { verb: 'bind', resource: 'clusterroles', group: 'rbac.authorization.k8s.io', name: 'cluster-admin' },
+        { verb: 'update', resource: 'rolebindings', group: 'rbac.authorization.k8s.io', name: 'another', namespace: 'shop' },
+        {
+          verb: 'update',
+          resource: 'validatingadmissionpolicies',
+          group: 'admissionregistration.k8s.io',
+          name: 'fairlead-cluster-registration',
+        },
+        { verb: 'approve', resource: 'clusterregistrationrequests', group: 'clusters.clusternet.io' },
+        { verb: 'create', resource: 'sockets', subresource: 'proxy', group: 'proxies.clusternet.io', name: 'any' },
         { verb: 'create', resource: 'nodes', subresource: 'restart', group: 'infraops.michael.io', name: 'worker-1' },
       ];
       for (const attributes of refused) expect([attributes, await review(attributes)]).toEqual([attributes, false]);
+    });
+
+    test.each([
+      [['clusterrolebinding', 'own', '--clusterrole=cluster-admin', '--serviceaccount=fairlead-system:fairlead-hub']],
+      [['clusterrole', 'own', '--verb=get', '--resource=secrets']],
+      [['rolebinding', 'own', '-n', 'kube-system', '--clusterrole=admin', '--serviceaccount=fairlead-system:fairlead-hub']],
+    ])('R17: it cannot give itself what it has not: kubectl create %j', async (args) => {
+      const { code, stderr } = await lab.kubectl([
+        'create',
+        ...args,
+        '--dry-run=server',
+        '--as',
+        hubUser,
+        '--as-group=system:serviceaccounts',
+      ]);
+      expect([code, stderr]).toEqual([1, expect.stringContaining('is attempting to grant RBAC permissions not currently held')]);
+    });
+
+    test('R17: the agent may act as people and ServiceAccounts of the parent with all that these bring, and do little by itself', async () => {
+      const agent = await agentClient();
+      const whoAmI = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
+      const { status } = await agent.json<{ status: { userInfo: object } }>('POST', '/apis/authentication.k8s.io/v1/selfsubjectreviews', {
+        body: whoAmI,
+        headers: {
+          'impersonate-user': 'ann',
+          'impersonate-uid': '4711',
+          'impersonate-group': 'sre',
+          'impersonate-extra-authentication.kubernetes.io%2fcredential-id': 'JTI=1',
+          'impersonate-extra-example.com%2fteam': 'blue',
+        },
+      });
+      expect(status.userInfo).toMatchObject({
+        username: 'ann',
+        uid: '4711',
+        groups: expect.arrayContaining(['sre']),
+        extra: { 'authentication.kubernetes.io/credential-id': ['JTI=1'], 'example.com/team': ['blue'] },
+      });
+      const refused = [
+        { verb: 'get', resource: 'secrets', namespace: 'kube-system' },
+        { verb: 'list', resource: 'secrets', namespace: 'clusternet-system' },
+        { verb: 'get', resource: 'secrets', name: 'another', namespace: 'clusternet-system' },
+        { verb: 'patch', resource: 'nodes' },
+        { verb: 'list', resource: 'pods' },
+        { verb: 'create', resource: 'tokenreviews', group: 'authentication.k8s.io' },
+        { verb: 'create', resource: 'clusterrolebindings', group: 'rbac.authorization.k8s.io' },
+      ];
+      for (const attributes of refused) expect([attributes, await review(attributes, agentUser)]).toEqual([attributes, false]);
     });
   });
 

@@ -10,6 +10,7 @@ import type { StatusError } from './http/status.ts';
 import type { Options } from './options.ts';
 import { allConnections } from './sockets/connections.ts';
 import type { StillAllowed } from './sockets/gate.ts';
+import { localTunnels } from './sockets/peers/local-tunnels.ts';
 import { hubPeers } from './sockets/peers/peers.ts';
 import { type SocketRoom, socketRoom } from './sockets/socket-room.ts';
 import { tunnelDirectory } from './sockets/tunnel-directory.ts';
@@ -54,19 +55,6 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
   const settings = options.clusters;
   const { namespace } = options.nodes;
   const directory = tunnelDirectory();
-  const tunnels = {
-    *local() {
-      const seen = new Set<string>();
-      for (const tunnel of directory.local()) {
-        if (seen.has(tunnel.id)) continue;
-        seen.add(tunnel.id);
-        const best = directory.find(tunnel.id) ?? tunnel;
-        yield { ...best, draining: best.isDraining(), roundTripMs: best.roundTripMs() };
-      }
-    },
-    find: (id: string) => (directory.find(id) ?? directory.of(id)[0])?.upstream,
-    onChange: (listener: () => void, until: AbortSignal) => directory.onChange(listener, until),
-  };
   const peers =
     settings.peerPort === 0
       ? ALONE
@@ -78,7 +66,7 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
           secret: settings.peerSecret,
           bindAddress: options.bindAddress,
           port: settings.peerPort,
-          tunnels,
+          tunnels: localTunnels(directory),
           registry: given.registry,
           signal,
           onError,

@@ -1,29 +1,36 @@
+import type { Http2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import { cutStream } from './cut.ts';
 
 /**
- * Joins two connections: bytes go both ways with backpressure, the end of one direction is passed on alone (half close), and an error or an end
- * before its time on one side destroys the other. `cut` ends the first side when the second one broke.
+ * Joins two connections: bytes go both ways with backpressure, the end of one direction is passed on alone (half close), and an error or an end before its time
+ * on one side ends the other in the same way.
  */
-export function joinStreams(one: Duplex, other: Duplex, cut: () => void): void {
+export function joinStreams(one: Duplex, other: Duplex): void {
   let broken = false;
   const breakBoth = () => {
     if (broken) return;
     broken = true;
-    cut();
-    other.destroy();
+    breakOff(one);
+    breakOff(other);
   };
-  oneWay(one, other);
-  oneWay(other, one);
   for (const side of [one, other]) {
     // Otherwise Node ends the way back as soon as the way there has ended.
     side.allowHalfOpen = true;
     side.on('error', breakBoth);
+    // A reset of an HTTP/2 stream: Node then emits 'end' and 'finish' as if all were well.
+    side.on('aborted', breakBoth);
     side.once('close', () => {
-      // Both directions had their end: nothing is lost.
-      if (one.readableEnded && other.readableEnded && side.writableFinished) return;
       if (!side.readableEnded || !side.writableFinished) breakBoth();
     });
   }
+  oneWay(one, other);
+  oneWay(other, one);
+}
+
+function breakOff(side: Duplex): void {
+  if ('rstCode' in side) cutStream(side as unknown as Http2Stream);
+  else side.destroy();
 }
 
 function oneWay(from: Duplex, to: Duplex): void {

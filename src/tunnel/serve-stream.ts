@@ -45,7 +45,7 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
         return;
       }
       stream.respond([':status', '200', ...raw] as unknown as OutgoingHttpHeaders);
-      joinStreams(stream, target, () => cutStream(stream));
+      joinStreams(stream, target);
     },
     fail(error) {
       if (over) return;

@@ -67,6 +67,7 @@ const MAX_STREAMS = 10_000;
 /** Pings, and gives the session up when the other side stays silent. Any frame counts as a sign of life. */
 function keepAlive(
   session: Http2Session,
+  connection: Duplex,
   { pingMs = PING_MS, silenceMs = SILENCE_MS }: SessionTiming,
 ): Pick<Live, 'roundTripMs' | 'heard'> {
   let roundTrip: number | undefined;
@@ -88,9 +89,16 @@ function keepAlive(
     // Silence is counted in ticks: when this process itself was stopped for a minute, the other side was not silent.
     if (++silent * tickMs > silenceMs) {
       session.destroy(new Error(`silent for ${Math.round(silenceMs / 1_000)} s`));
+      // Node waits for the other side to take its end; nobody is there.
+      connection.destroy();
       return;
     }
     if (ticks++ % Math.round(pingMs / tickMs) !== 0) return;
+    if (session.closed) {
+      // While the last streams end, Node sends no pings any more. Settings are acknowledged just so, and the bytes are a sign of life.
+      session.settings({});
+      return;
+    }
     // False when too many are on their way: then silence decides.
     session.ping((error, durationMs) => {
       if (error) return;
@@ -179,7 +187,7 @@ export function acceptTunnel(
     ending ||= Boolean(data?.length);
     if (!ending) state.begin();
   });
-  return { closed, ...keepAlive(session, options), ...state, close: () => session.close() };
+  return { closed, ...keepAlive(session, socket, options), ...state, close: () => session.close() };
 }
 
 /** Takes the calling side of HTTP/2 on a connection that was upgraded. On the side that sent `101`, call it only after that write's callback and one `setImmediate`. */
@@ -194,7 +202,7 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
   return {
     session,
     closed,
-    ...keepAlive(session, options),
+    ...keepAlive(session, socket, options),
     ...state,
     drain() {
       state.begin();
@@ -205,6 +213,9 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
       if (session.destroyed) return;
       session.goaway(constants.NGHTTP2_NO_ERROR, 0, Buffer.from(reason.slice(0, 100)));
       session.destroy();
+      // The reason may still be on its way; who does not take it is cut all the same.
+      const timer = setTimeout(() => socket.destroy(), 1_000);
+      socket.once('close', () => clearTimeout(timer));
     },
   };
 }

@@ -17,6 +17,8 @@ const CREDENTIAL: Credential = {
   expiresAt: undefined,
 };
 
+const TIMING = { retryMs: 2, longestRetryMs: 20, lookMs: 50, stableMs: 0, supersededMs: 100_000 };
+
 type Kept = {
   hub: SocketServer;
   keeper: Keeper;
@@ -53,7 +55,7 @@ async function keep(options: Partial<KeeperOptions> = {}, prepare: (hub: SocketS
     signal: stop.signal,
     onEvent: (event) => events.push(event),
     onError: (error) => errors.push(error),
-    timing: { retryMs: 2, longestRetryMs: 20, lookMs: 50, supersededMs: 100_000 },
+    timing: TIMING,
     ...options,
   });
   after(async () => {
@@ -170,6 +172,34 @@ test('a credential that is refused is reported, and dialling goes on with pauses
   expect(new Set(refused)).toEqual(new Set([CREDENTIAL]));
   hub.refuse = () => undefined;
   await settled(hub, ['a', 'b']);
+});
+
+test('while another replica cannot be reached, a tunnel that is lost is still replaced at once', async () => {
+  const { hub } = await keep({ timing: { ...TIMING, retryMs: 100_000, longestRetryMs: 100_000 } }, (server) => {
+    server.replicas = ['a'];
+    server.refuse = ({ headers }) => (headers['fairlead-have'] ? { code: 503, body: '' } : undefined);
+  });
+  await settled(hub, ['a']);
+  // The attempt for a second tunnel failed, and waits for up to 100 seconds.
+  await vi.waitFor(() => expect(hub.asked).toHaveLength(2));
+  const first = hub.tunnels[0];
+  first?.tunnel.session.destroy();
+  await vi.waitFor(() => expect(hub.tunnels.filter((entry) => entry !== first)).toHaveLength(1), { timeout: 20_000 });
+});
+
+test('a hub that drops each tunnel at once is not dialled in a tight loop', async () => {
+  const { hub, events } = await keep({ timing: { ...TIMING, retryMs: 40, longestRetryMs: 10_000, stableMs: 5_000 } });
+  const drop = setInterval(() => {
+    for (const { tunnel } of hub.tunnels) tunnel.session.destroy();
+  }, 1);
+  after(() => clearInterval(drop));
+  await vi.waitFor(() => expect(events.filter(({ kind }) => kind === 'down').length).toBeGreaterThan(5), { timeout: 30_000 });
+  const ups = hub.asked.length;
+  const began = performance.now();
+  await vi.waitFor(() => expect(hub.asked.length).toBeGreaterThan(ups), { timeout: 30_000 });
+  // Six failures: the pause is now a random part of 40 ms doubled six times.
+  await vi.waitFor(() => expect(hub.asked.length).toBeGreaterThan(ups + 1), { timeout: 30_000 });
+  expect((hub.asked.length - ups) / (performance.now() - began)).toBeLessThan(0.05);
 });
 
 test('Retry-After is waited for', async () => {

@@ -51,6 +51,9 @@ export type Registration = {
 };
 
 const TIMING: RegistrationTiming = { pollMs: 500, longestPollMs: 15_000, retryMs: 1_000, longestRetryMs: 60_000, renewalMs: 60_000 };
+/** A request is looked at more often in its first minute. */
+const QUICK_MS = 60_000;
+const QUICK_FACTOR = 3;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Gets this cluster into the parent and keeps it there: registers, waits for approval, renews the token before it ends, and registers again when it was refused. */
@@ -144,7 +147,10 @@ export function keepRegistered(options: RegistrationOptions): Registration {
 
   /** A credential that the parent accepts, however long it takes. `last` is the one that was good before. */
   async function acquire(keys: SealingKeys, last: Credential | undefined): Promise<Credential> {
-    const poll = backoff(timing.pollMs, timing.longestPollMs);
+    // A policy answers in seconds, a person when they have time.
+    const quick = backoff(timing.pollMs, timing.pollMs * QUICK_FACTOR);
+    const slow = backoff(timing.pollMs * QUICK_FACTOR, timing.longestPollMs);
+    const began = performance.now();
     let own = last;
     for (;;) {
       signal.throwIfAborted();
@@ -161,7 +167,7 @@ export function keepRegistered(options: RegistrationOptions): Registration {
         signal.throwIfAborted();
         wait(error instanceof SealedToAnotherKey ? 'error' : 'warn', messageOf(error));
       }
-      await poll.pause(signal, timing.pollMs / 2);
+      await (performance.now() - began < QUICK_MS ? quick : slow).pause(signal, timing.pollMs / 2);
     }
   }
 

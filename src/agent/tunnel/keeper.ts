@@ -37,13 +37,15 @@ export type EndReason = 'lost' | 'draining' | 'renewed' | 'superseded' | 'unregi
 export type KeeperTiming = {
   retryMs: number;
   longestRetryMs: number;
-  /** Fewer replicas than tunnels: when to look for another one. */
+  /** Fewer replicas than tunnels: when to look for another one, in the end; sooner after a change, because a replica that was restarted comes back. */
   lookMs: number;
+  /** A tunnel that ended sooner has not worked: the next attempt waits as after a failure. */
+  stableMs: number;
   /** Another process has taken this cluster over: when to try to have it back. */
   supersededMs: number;
 };
 
-const TIMING: KeeperTiming = { retryMs: 200, longestRetryMs: 30_000, lookMs: 30_000, supersededMs: 30_000 };
+const TIMING: KeeperTiming = { retryMs: 200, longestRetryMs: 30_000, lookMs: 30_000, stableMs: 5_000, supersededMs: 30_000 };
 /** Balancers are not even: so many attempts in a row may hit a replica that we have before the search takes its long pause. */
 const DUPLICATES = 8;
 const SUPERSEDED = /supersed|taken over|another (instance|agent)/i;
@@ -59,7 +61,7 @@ export type Keeper = {
   stop(withinMs: number): Promise<void>;
 };
 
-type Held = { tunnel: AgentTunnel; replica: string; credential: Credential; cut: () => void; why: EndReason | undefined };
+type Held = { tunnel: AgentTunnel; replica: string; credential: Credential; since: number; cut: () => void; why: EndReason | undefined };
 
 /** Keeps the tunnels open: dials again when one ends, opens the replacement first when the hub drains a replica or the credential was renewed. */
 export function keepTunnels(options: KeeperOptions): Keeper {
@@ -70,23 +72,46 @@ export function keepTunnels(options: KeeperOptions): Keeper {
   const held = new Set<Held>();
   let replicas: number | undefined;
   let pauseUntil = 0;
+  let duplicates = 0;
+  let look = timing.lookMs / 8;
   let wake = Promise.withResolvers<void>();
+  let hurry = new AbortController();
+  let unstable = false;
+  const retry = backoff(timing.retryMs, timing.longestRetryMs);
+  /** While looking for a replica that we have no tunnel to. */
+  const search = backoff(timing.retryMs, timing.retryMs * 8);
 
   const counted = () => [...held].filter(({ why }) => why === undefined);
   /** Old ones with an old credential are replaced: they do not keep the new one away from their replica. */
   const current = () => counted().filter(({ credential }) => credential.token === options.credential()?.token);
   function changed(): void {
+    look = timing.lookMs / 8;
     wake.resolve();
     wake = Promise.withResolvers<void>();
+  }
+
+  /** Ends a pause: what it waited for may be over. */
+  function dialNow(): void {
+    retry.reset();
+    hurry.abort();
+    hurry = new AbortController();
+  }
+  const pause = (atLeastMs = 0, pauses: Backoff = retry) => pauses.pause(AbortSignal.any([signal, hurry.signal]), atLeastMs);
+
+  /** A tunnel that had worked is replaced at once; one that had not is no proof that the next will. */
+  function lost({ since }: Held): void {
+    if (performance.now() - since >= timing.stableMs) dialNow();
+    else unstable = true;
   }
 
   function hold(dialled: Dialled & { kind: 'attached' }, credential: Credential): void {
     const { socket, head, replica } = dialled;
     const tunnel = acceptTunnel(socket, head, { serve: options.serve, onError: options.onError });
-    const entry: Held = { tunnel, replica, credential, cut: () => socket.destroy(), why: undefined };
+    const entry: Held = { tunnel, replica, credential, since: performance.now(), cut: () => socket.destroy(), why: undefined };
     held.add(entry);
     options.onEvent({ kind: 'up', replica, tunnels: counted().length });
     tunnel.onDraining(() => {
+      if (entry.why === undefined) lost(entry);
       end(entry, 'draining');
     });
     tunnel.closed
@@ -94,6 +119,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
         held.delete(entry);
         const superseded = SUPERSEDED.test(detail);
         if (superseded) pauseUntil = performance.now() + timing.supersededMs;
+        else if (entry.why === undefined) lost(entry);
         const why = superseded ? 'superseded' : (entry.why ?? 'lost');
         options.onEvent({ kind: 'down', replica, tunnels: counted().length, why, detail });
         changed();
@@ -114,7 +140,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
     changed();
   }
 
-  async function attempt(credential: Credential, retry: Backoff): Promise<void> {
+  async function attempt(credential: Credential): Promise<void> {
     const have = current().flatMap(({ replica }) => replica || []);
     let dialled: Dialled;
     try {
@@ -123,7 +149,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
     } catch (error) {
       if (signal.aborted) return;
       options.onEvent({ kind: 'failed', detail: error instanceof Error ? error.message : String(error) });
-      await retry.pause(signal);
+      await pause();
       return;
     }
     if (dialled.kind === 'attached') {
@@ -131,7 +157,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
       else if (options.credential()?.token !== credential.token) dialled.socket.destroy();
       else {
         replicas = dialled.replicas ?? replicas;
-        retry.reset();
+        search.reset();
         hold(dialled, credential);
       }
       return;
@@ -142,16 +168,17 @@ export function keepTunnels(options: KeeperOptions): Keeper {
       const all = replicas !== undefined && current().length >= replicas;
       if (all || duplicates >= DUPLICATES) {
         duplicates = 0;
-        await rest(timing.lookMs);
-      } else await retry.pause(signal, dialled.retryAfterMs);
+        const ms = look * (0.75 + Math.random() / 2);
+        look = Math.min(look * 2, timing.lookMs);
+        await rest(ms);
+      } else await pause(dialled.retryAfterMs, search);
       return;
     }
     const { code, message, retryAfterMs } = dialled;
     options.onEvent({ kind: 'failed', detail: `the parent answered ${code}: ${message}` });
     if (code === 401 || code === 403 || code === 404) options.refused(credential);
-    await retry.pause(signal, retryAfterMs);
+    await pause(retryAfterMs);
   }
-  let duplicates = 0;
 
   /** Waits so long, or until a tunnel comes or goes or the credential changes. */
   async function rest(ms: number): Promise<void> {
@@ -162,8 +189,11 @@ export function keepTunnels(options: KeeperOptions): Keeper {
   }
 
   async function run(): Promise<void> {
-    const retry = backoff(timing.retryMs, timing.longestRetryMs);
     while (!signal.aborted) {
+      if (unstable) {
+        unstable = false;
+        await pause();
+      }
       const credential = options.credential();
       if (!credential) {
         for (const entry of counted()) end(entry, 'unregistered');
@@ -174,11 +204,15 @@ export function keepTunnels(options: KeeperOptions): Keeper {
       if (superseded > 0) await rest(superseded);
       // A wish for more tunnels than the hub has replicas is looked at again from time to time.
       else if (current().length >= options.tunnels) await rest(timing.lookMs);
-      else await attempt(credential, retry);
+      else await attempt(credential);
     }
   }
 
-  options.onCredential(changed, signal);
+  const onCredential = () => {
+    dialNow();
+    changed();
+  };
+  options.onCredential(onCredential, signal);
   // An abort of the signal wakes whoever rests.
   signal.addEventListener('abort', changed, { once: true });
   const running = run().catch(options.onError);

@@ -25,8 +25,13 @@ export async function deleteIfThere(client: KubeClient, path: string, signal: Ab
   }
 }
 
-/** Makes the object be there with the fields given beside metadata (rules, subjects, roleRef) and the labels. A roleRef that differs cannot be changed: made anew. */
-export async function ensure(client: KubeClient, { collection, object }: Wanted, signal: AbortSignal): Promise<void> {
+/**
+ * Makes the object be there with the fields given beside metadata (rules, subjects, roleRef) and the labels. A roleRef that differs cannot be changed: made anew.
+ * `fresh`: it is hardly there yet, so that making it is tried first.
+ */
+export async function ensure(client: KubeClient, wanted: Wanted, signal: AbortSignal, fresh = false): Promise<void> {
+  if (fresh && (await create(client, wanted, signal))) return;
+  const { collection, object } = wanted;
   const path = `${collection}/${object.metadata.name}`;
   let present = await getOrNothing<Present>(client, path, signal);
   if (present && 'roleRef' in object && !isDeepStrictEqual(present['roleRef'], object['roleRef'])) {
@@ -34,12 +39,8 @@ export async function ensure(client: KubeClient, { collection, object }: Wanted,
     present = undefined;
   }
   if (!present) {
-    try {
-      await client.request({ method: 'POST', path: collection, body: object, signal });
-    } catch (error) {
-      // Made meanwhile by the replica that led before: it makes the same.
-      if (!isConflict(error)) throw error;
-    }
+    // When it was made meanwhile, it was by the replica that led before: that makes the same.
+    await create(client, wanted, signal);
     return;
   }
   const labels = { ...present.metadata.labels, ...object.metadata.labels };
@@ -51,6 +52,17 @@ export async function ensure(client: KubeClient, { collection, object }: Wanted,
   if (same || Object.keys(fields).length === 0) return;
   const body = { ...present, ...fields, metadata: { ...present.metadata, labels } };
   await client.request({ method: 'PUT', path, body, signal });
+}
+
+/** Whether it was made; false when one is there already. */
+async function create(client: KubeClient, { collection, object }: Wanted, signal: AbortSignal): Promise<boolean> {
+  try {
+    await client.request({ method: 'POST', path: collection, body: object, signal });
+    return true;
+  } catch (error) {
+    if (isConflict(error)) return false;
+    throw error;
+  }
 }
 
 /** The value as it is after a journey through JSON. */

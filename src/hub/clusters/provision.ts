@@ -1,7 +1,7 @@
 import { CLUSTERS_API, CLUSTERS_VERSION, type ClusterRegistrationRequest, type ManagedCluster } from '../../kube/clusternet.ts';
 import { KubeError } from '../../kube/errors.ts';
 import { deleteIfThere, ensure, getOrNothing } from './ensure.ts';
-import { AGENT_ACCOUNT, namespaceNames } from './names.ts';
+import { namespaceNames } from './names.ts';
 import { agentAccess, clusterLabels, secretAccess } from './objects.ts';
 import { report } from './request-status.ts';
 import type { LeadingRoom } from './room.ts';
@@ -43,18 +43,32 @@ export async function makeManagedCluster(
   });
 }
 
-/** Account and rights of the agent, as they must be. An account of an earlier request is made anew: with it the old tokens end. */
-export async function ensureAccess(request: ClusterRegistrationRequest, namespace: string, name: string, room: LeadingRoom): Promise<void> {
+/**
+ * Account and rights of the agent, as they must be. An account of an earlier request is made anew: with it the old tokens end.
+ * `fresh`: the namespace was made just now.
+ */
+export async function ensureAccess(
+  request: ClusterRegistrationRequest,
+  namespace: string,
+  name: string,
+  fresh: boolean,
+  room: LeadingRoom,
+): Promise<void> {
   const { client, signal } = room;
   const { clusterId, sealingKey } = request.spec;
   const uid = request.metadata.uid ?? '';
-  const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${AGENT_ACCOUNT}`;
-  const account = await getOrNothing<{ metadata: { annotations?: Record<string, string> } }>(client, path, signal);
-  if (account && account.metadata.annotations?.[REQUEST_UID] !== uid) await deleteIfThere(client, path, signal);
   for (const wanted of agentAccess(clusterId, namespace, name)) {
-    const { object } = wanted;
+    const { collection, object } = wanted;
+    if (object['kind'] !== 'ServiceAccount') {
+      await ensure(client, wanted, signal, fresh);
+      continue;
+    }
+    const path = `${collection}/${object.metadata.name}`;
+    const account = fresh ? undefined : await getOrNothing<{ metadata: { annotations?: Record<string, string> } }>(client, path, signal);
+    if (account?.metadata.annotations?.[REQUEST_UID] === uid) continue;
+    if (account) await deleteIfThere(client, path, signal);
     const stamped = { ...object, metadata: { ...object.metadata, annotations: { [REQUEST_UID]: uid } } };
-    await ensure(client, object['kind'] === 'ServiceAccount' ? { ...wanted, object: stamped } : wanted, signal);
+    await ensure(client, { collection, object: stamped }, signal, true);
   }
   if (sealingKey) return;
   try {

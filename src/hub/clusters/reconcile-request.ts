@@ -84,7 +84,7 @@ async function letIn(request: ClusterRegistrationRequest, room: LeadingRoom): Pr
     }
   }
   if (!kept) await makeManagedCluster(request, namespace, name, room);
-  await ensureAccess(request, namespace, name, room);
+  await ensureAccess(request, namespace, name, present === undefined, room);
 
   const due = tokenDueIn(request, true);
   if (due > 0) return due;

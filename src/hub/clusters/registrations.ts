@@ -8,7 +8,7 @@ import type { LeadingRoom } from './room.ts';
 import { tokenDueIn } from './token.ts';
 import { type WorkQueue, workQueue } from './work-queue.ts';
 
-const WORKERS = 4;
+const WORKERS = 8;
 /** A key of the queue that is no request's: to look for what was left of requests that are gone. */
 const ORPHANS = '';
 /** What looks right is checked within this time after a replica has become the leader, not all at once. */

@@ -202,7 +202,7 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
           request.headers.upgrade ?? '',
         ]);
         if (first.length > 0) socket.unshift(first);
-        joinStreams(socket, stream, () => socket.destroy());
+        joinStreams(socket, stream);
       },
       fail(error) {
         const failure = targetFailure(error);

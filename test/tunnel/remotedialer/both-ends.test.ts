@@ -142,7 +142,8 @@ test('a pool of connections, kept alive, without TLS: as the hub uses them', asy
   const { port } = plain.address() as AddressInfo;
   const pool = new Pool('http://target', {
     connections: 2,
-    connect: (_options, callback) => callback(null, dialer.connect('127.0.0.1', port) as never),
+    // The callback must not be called before this returns.
+    connect: (_options, callback) => void setImmediate(() => callback(null, dialer.connect('127.0.0.1', port) as never)),
   });
   clean.after(() => pool.destroy());
   const ask = async (path: string, body?: Buffer) => {

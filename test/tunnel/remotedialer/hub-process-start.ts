@@ -4,6 +4,9 @@ import { fileURLToPath } from 'node:url';
 import type { Limits } from '../../../src/tunnel/remotedialer/limits.ts';
 import type { cleanUp } from '../../support/clean-up.ts';
 
+/** Bytes, and open sessions. `heap` is what is in use after a collection. */
+export type HubState = { rss: number; heap: number; sessions: number };
+
 /** Starts hub-process.ts. */
 export async function hubProcess(clean: ReturnType<typeof cleanUp>, limits: Partial<Limits> = {}) {
   const path = fileURLToPath(new URL('hub-process.ts', import.meta.url));
@@ -18,9 +21,9 @@ export async function hubProcess(clean: ReturnType<typeof cleanUp>, limits: Part
   return {
     child,
     port: Number(await line()),
-    async state(): Promise<{ rss: number; sessions: number }> {
+    async state(): Promise<HubState> {
       child.stdin.write('\n');
-      return JSON.parse(await line()) as { rss: number; sessions: number };
+      return JSON.parse(await line()) as HubState;
     },
   };
 }

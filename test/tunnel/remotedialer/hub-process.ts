@@ -16,11 +16,12 @@ server.on('upgrade', (request, socket, head) =>
     sessions++;
     void session.ended.then(() => sessions--);
     const stream = session.connect('echo', 1);
-    stream.on('data', (chunk) => stream.write(chunk));
+    stream.pipe(stream);
   }),
 );
 server.listen(0, '127.0.0.1', () => console.log((server.address() as AddressInfo).port));
 process.stdin.on('data', () => {
   globalThis.gc?.();
-  console.log(JSON.stringify({ rss: process.memoryUsage.rss(), sessions }));
+  const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
+  console.log(JSON.stringify({ rss, heap: heapUsed + arrayBuffers, sessions }));
 });

@@ -1,0 +1,18 @@
+import type { TunnelDirectory } from '../tunnel-directory.ts';
+import type { LocalTunnels } from './tunnel-list.ts';
+
+/** What other replicas are told of this one's tunnels: for each cluster the one that its requests get, draining only when all of them are. */
+export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'of' | 'find' | 'onChange'>): LocalTunnels {
+  const best = (id: string) => directory.find(id) ?? directory.of(id)[0];
+  return {
+    *local() {
+      for (const tunnel of directory.local()) {
+        const { id, protocol, agentVersion, since } = tunnel;
+        if (best(id) !== tunnel) continue;
+        yield { id, protocol, agentVersion, since, draining: tunnel.isDraining(), roundTripMs: tunnel.roundTripMs() };
+      }
+    },
+    find: (id) => best(id)?.upstream,
+    onChange: (listener, signal) => directory.onChange(() => listener(), signal),
+  };
+}
