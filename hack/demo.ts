@@ -3,14 +3,18 @@ import { once } from 'node:events';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type AgentProcess, startAgent } from '../e2e/lab/agent.ts';
+import { type Child, startChild } from '../e2e/lab/child.ts';
 import { type Hub, startHub } from '../e2e/lab/hub.ts';
 import { runCommand } from '../e2e/lab/kubectl.ts';
 import { type Lab, startLab } from '../e2e/lab/lab.ts';
 import type { KubeNode } from '../e2e/lab/nodes.ts';
 
-// A whole cluster with its cloud and a hub in the foreground, until Ctrl-C or SIGTERM.
-// --check: restarts one node in it by itself and ends with 0 when all went well, 1 otherwise.
+// A whole cluster with its cloud and a hub, and a child cluster behind an agent, in the foreground until Ctrl-C or SIGTERM.
+// --check: restarts one node and asks the child for its pods by itself, and ends with 0 when all went well, 1 otherwise.
 
+/** The user of the kubeconfig that the lab makes for its admin. */
+const ADMIN = 'fairlead-admin';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const check = process.argv.includes('--check');
 const unknown = process.argv.slice(2).find((arg) => arg !== '--check');
@@ -33,7 +37,7 @@ async function makeBinFolder(lab: Lab): Promise<string> {
 
 function instructions(lab: Lab, bin: string, seconds: number): string {
   const lines = [
-    `Kubernetes v1.36.3 with ${lab.nodes.length} nodes, EC2 (moto) and the hub are up after ${seconds.toFixed(1)} s. In another terminal:`,
+    `Kubernetes v1.36.3 with ${lab.nodes.length} nodes, EC2 (moto), the hub and a child cluster are up after ${seconds.toFixed(1)} s. In another terminal:`,
     '',
     `export KUBECONFIG=${lab.adminKubeconfig}`,
     `export PATH=${bin}:$PATH`,
@@ -47,6 +51,15 @@ function instructions(lab: Lab, bin: string, seconds: number): string {
     'kubectl infra nodes',
     'kubectl create --raw /apis/infraops.michael.io/v1/nodes/worker-4/restart -f /dev/null',
     'kubectl explain nodeoperations.infraops.michael.io',
+    '',
+    '# The child cluster: another API server, which only the agent can reach',
+    'kubectl get clsrr,mcls -A',
+    'kubectl infra clusters',
+    `kubectl infra kubeconfig edge-1 > ${lab.dir}/edge-1.kubeconfig`,
+    `export KUBECONFIG=${lab.dir}/edge-1.kubeconfig`,
+    'kubectl get pods -A',
+    'kubectl exec -it web -- sh',
+    'kubectl port-forward web 8080:80',
     '',
     `Logs: ${lab.dir}/*.log and ${lab.dir}/hub/*.log. Ctrl-C ends everything and leaves nothing behind.`,
   ];
@@ -77,10 +90,34 @@ async function runCheck(lab: Lab, bin: string): Promise<void> {
   console.log(`${name} was rebooted once, has a new boot id, and its operation Succeeded.`);
 }
 
-/** Resolves at Ctrl-C or SIGTERM; rejects when the hub or a part of the control plane ends by itself. */
-async function untilStopped(lab: Lab, hub: Hub): Promise<void> {
+/** A second cluster that calls in. Whoever is admin in the parent is admin there too, by an ordinary binding. */
+async function addChild(lab: Lab): Promise<{ child: Child; join: () => Promise<AgentProcess> }> {
+  const child = await startChild();
+  return {
+    child,
+    async join() {
+      await child.grant({ kind: 'User', name: ADMIN });
+      return await startAgent(child, lab, { clusterName: 'edge-1', flags: ['--tunnels=1'] });
+    },
+  };
+}
+
+async function checkChild(lab: Lab, bin: string): Promise<void> {
+  const environment = lab.commandEnv();
+  const env = { ...environment, PATH: `${bin}:${environment.PATH}` };
+  const made = await runCommand('kubectl', ['infra', 'kubeconfig', 'edge-1', '-o', join(lab.dir, 'edge-1.kubeconfig')], { env });
+  if (made.code !== 0) throw new Error(`kubectl infra kubeconfig ended with ${made.code}: ${made.stderr}`);
+  console.log('$ kubectl --kubeconfig edge-1.kubeconfig get pods');
+  const pods = await runCommand('kubectl', ['--kubeconfig', join(lab.dir, 'edge-1.kubeconfig'), 'get', 'pods'], { env });
+  process.stdout.write(pods.stdout + pods.stderr);
+  if (!/^web\s+1\/1\s+Running/m.test(pods.stdout)) throw new Error(`the pod of the child cluster was not listed: ${pods.stderr}`);
+  console.log('the child cluster was reached through the tunnel.');
+}
+
+/** Resolves at Ctrl-C or SIGTERM; rejects when the hub or a part of the control planes ends by itself. */
+async function untilStopped(lab: Lab, child: Lab, hub: Hub): Promise<void> {
   const stop = Promise.withResolvers<void>();
-  const processes = [...lab.processes(), ...hub.replicas.flatMap((replica) => replica.process ?? [])];
+  const processes = [...lab.processes(), ...child.processes(), ...hub.replicas.flatMap((replica) => replica.process ?? [])];
   for (const proc of processes) {
     proc.exited.then(
       ({ code, signal }) => stop.reject(new Error(`${proc.name} ended by itself (${signal ?? code}); its log was ${proc.log}`)),
@@ -101,20 +138,32 @@ async function untilStopped(lab: Lab, hub: Hub): Promise<void> {
 async function main(): Promise<void> {
   const begin = performance.now();
   const lab = await startLab({ downTime: check ? 500 : 5000 });
+  let child: Child | undefined;
   try {
-    const [bin, hub] = await Promise.all([makeBinFolder(lab), startHub(lab, { flags: ['--shutdown-delay=0s'] })]);
+    const adding = addChild(lab);
+    const [bin, hub, added] = await settled([makeBinFolder(lab), startHub(lab, { flags: ['--shutdown-delay=0s'] }), adding]);
+    child = added.child;
+    await added.join();
     if (check) {
       await runCheck(lab, bin);
+      await checkChild(lab, bin);
       return;
     }
     console.log(instructions(lab, bin, (performance.now() - begin) / 1000));
     lab.ec2.gate.onAccepted(({ action, instanceIDs }) => console.log(`EC2: ${action} ${instanceIDs.join(' ')}`));
-    await untilStopped(lab, hub);
+    await untilStopped(lab, child.lab, hub);
     console.log('stopping');
     await hub.stop();
   } finally {
+    await child?.stop();
     await lab.stop();
   }
+}
+
+/** Like Promise.all, but waits for all: what one of them started must be known when another one failed. */
+async function settled<A, B, C>(work: readonly [Promise<A>, Promise<B>, Promise<C>]): Promise<[A, B, C]> {
+  await Promise.allSettled(work);
+  return [await work[0], await work[1], await work[2]];
 }
 
 try {
