@@ -58,7 +58,9 @@ try {
     if (!part) continue;
     say(part.title);
     try {
-      rows.push(...(await part.run(bench)));
+      const found = await part.run(bench);
+      for (const { name, value, detail } of found) say(`  ${name}: ${value} (${detail})`);
+      rows.push(...found);
     } catch (error) {
       // A row that could not be measured is missed, and the others are still worth knowing.
       const detail = error instanceof Error ? error.message : String(error);

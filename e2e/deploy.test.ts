@@ -80,7 +80,10 @@ describe('deploy/ on a real API server', () => {
   });
 
   describe('R67: pod security', () => {
-    type PodOf = { spec: { containers: { securityContext: object }[] } & object; metadata: { name: string; namespace: string } };
+    type PodOf = {
+      spec: { containers: { securityContext: object }[]; volumes?: object[] } & object;
+      metadata: { name: string; namespace: string };
+    };
     /** The pod that the Deployment would make, in the namespace of the folder, which is there. */
     async function podOf(folder: string): Promise<PodOf> {
       const deployment = (await build(folder)).find(({ kind }) => kind === 'Deployment');
@@ -119,7 +122,7 @@ describe('deploy/ on a real API server', () => {
       const [container] = pod.spec.containers;
       const changes: object[] = [
         { ...pod, spec: { ...pod.spec, hostNetwork: true } },
-        { ...pod, spec: { ...pod.spec, volumes: [{ name: 'host', hostPath: { path: '/' } }] } },
+        { ...pod, spec: { ...pod.spec, volumes: [...(pod.spec.volumes ?? []), { name: 'host', hostPath: { path: '/' } }] } },
         {
           ...pod,
           spec: {
@@ -288,7 +291,7 @@ describe('deploy/ on a real API server', () => {
     test.each([
       [['clusterrolebinding', 'own', '--clusterrole=cluster-admin', '--serviceaccount=fairlead-system:fairlead-hub']],
       [['clusterrole', 'own', '--verb=get', '--resource=secrets']],
-      [['rolebinding', 'own', '-n', 'kube-system', '--clusterrole=admin', '--serviceaccount=fairlead-system:fairlead-hub']],
+      [['rolebinding', 'own', '-n', 'kube-system', '--clusterrole=cluster-admin', '--serviceaccount=fairlead-system:fairlead-hub']],
     ])('R17: it cannot give itself what it has not: kubectl create %j', async (args) => {
       const { code, stderr } = await lab.kubectl([
         'create',

@@ -23,7 +23,13 @@ async function seats(bench: Bench): Promise<number> {
 
 /** A ServiceAccount that has nothing to do with sockets, asking the parent for something of its own. */
 async function bystander(bench: Bench): Promise<Target> {
-  await bench.parent.kubectl(['create', 'clusterrolebinding', 'bystander', '--clusterrole=view', '--serviceaccount=default:default']);
+  for (const args of [
+    ['clusterrole', 'bystander', '--verb=list', '--resource=services'],
+    ['clusterrolebinding', 'bystander', '--clusterrole=bystander', '--serviceaccount=default:default'],
+  ]) {
+    const { code, stderr } = await bench.parent.kubectl(['create', ...args]);
+    if (code !== 0) throw new Error(stderr);
+  }
   const token = await bench.parent.serviceAccountToken('default', 'default');
   return {
     url: `${bench.parent.apiServerURL}/api/v1/namespaces/default/services`,
@@ -50,6 +56,7 @@ export async function idleAgents(bench: Bench, say: (text: string) => void): Pro
   const agents = startIdleAgents();
   try {
     const rows = await idleThroughKube(bench, agents, credentials.slice(0, THROUGH), throughKube, others);
+    for (const { name, value, detail } of rows) say(`  ${name}: ${value} (${detail})`);
     say(`memory of ${AGENTS} idle agents`);
     await agents.close();
     await hub.kill(0, 'SIGTERM');

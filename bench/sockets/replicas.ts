@@ -12,7 +12,7 @@ const ROUND_MS = 1_500;
 export async function otherReplica(bench: Bench): Promise<Row> {
   await bench.agent.stop();
   // While there is only replica 0, so that its one tunnel ends there.
-  await startAgent(bench.child, bench.parent, { entry: join(bench.dist, 'fairlead-agent.mjs'), flags: ['--tunnels=1'] });
+  bench.agent = await startAgent(bench.child, bench.parent, { entry: join(bench.dist, 'fairlead-agent.mjs'), flags: ['--tunnels=1'] });
   await bench.hub.start(1);
   const [owner, other] = [bench.atHub(VERSION_PATH, 0), bench.atHub(VERSION_PATH, 1)];
   const reached = async () => {

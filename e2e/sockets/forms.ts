@@ -44,7 +44,7 @@ export function formTests(env: SocketsEnv, target: () => LocalTarget): void {
       for (const { directURL } of env.hub.replicas) {
         const client = createApiClient({ server: directURL, ca, credentials });
         try {
-          for (const path of ['/a%2Fb//c', '/;v=1/%E4?&&a=%20+&b', '/%252e/x?', '/a%00b?y=%00']) await reaches(client, 'proxy/http', path);
+          for (const path of ['/a%2Fb//c', '/%252e/x', '/;v=1/%E4?&&a=%20+&b', '/a%00b?y=%00']) await reaches(client, 'proxy/http', path);
         } finally {
           client.close();
         }

@@ -58,30 +58,50 @@ export function encodeCaller({ name, uid, groups, extra, credential }: Caller): 
   return headers;
 }
 
+/** Headers that may come once. */
+const SINGLE: ReadonlySet<string> = new Set([
+  CALLER_HEADERS.user,
+  CALLER_HEADERS.uid,
+  CALLER_HEADERS.token,
+  CALLER_HEADERS.certificate,
+  CALLER_HEADERS.privateKey,
+]);
+
+/** Some put a space behind the comma when they join headers. An empty item is never sent. */
+function decodeList(value: string): string[] {
+  const items = value.split(/, ?/).map(decodeURIComponent);
+  if (items.includes('')) throw new Error('an empty item in a list');
+  return items;
+}
+
 /** The caller that the headers of a request in the tunnel name. Throws an Error when they name nobody or are malformed: nothing may then be sent on. */
 export function decodeCaller(headers: RawHeaders): Caller {
   const caller = { name: '', uid: '', groups: [] as string[], extra: {} as Record<string, string[]> };
   let token: string | undefined;
   let certificate: string | undefined;
   let privateKey: string | undefined;
+  const seen = new Set<string>();
   for (let at = 0; at + 1 < headers.length; at += 2) {
     const name = headers[at] ?? '';
     if (!name.startsWith(CALLER_PREFIX)) continue;
     const value = headers[at + 1] ?? '';
-    if (name === CALLER_HEADERS.user) {
-      if (caller.name !== '') throw new Error('two user names');
-      caller.name = decodeURIComponent(value);
-    } else if (name === CALLER_HEADERS.uid) caller.uid = decodeURIComponent(value);
-    else if (name === CALLER_HEADERS.group) caller.groups.push(...value.split(/, ?/).map(decodeURIComponent));
+    if (SINGLE.has(name)) {
+      if (seen.has(name)) throw new Error(`two headers ${name}`);
+      seen.add(name);
+    }
+    if (name === CALLER_HEADERS.user) caller.name = decodeURIComponent(value);
+    else if (name === CALLER_HEADERS.uid) caller.uid = decodeURIComponent(value);
+    else if (name === CALLER_HEADERS.group) caller.groups.push(...decodeList(value));
     else if (name.startsWith(CALLER_HEADERS.extraPrefix)) {
       const key = decodeURIComponent(name.slice(CALLER_HEADERS.extraPrefix.length));
-      if (Object.hasOwn(Object.prototype, key)) throw new Error(`an extra field named ${key}`);
-      caller.extra[key] = [...(caller.extra[key] ?? []), ...value.split(/, ?/).map(decodeURIComponent)];
+      if (key === '' || Object.hasOwn(Object.prototype, key)) throw new Error(`an extra field named ${JSON.stringify(key)}`);
+      caller.extra[key] = [...(caller.extra[key] ?? []), ...decodeList(value)];
     } else if (name === CALLER_HEADERS.token) token = decodeURIComponent(value);
     else if (name === CALLER_HEADERS.certificate) certificate = decodeURIComponent(value);
     else if (name === CALLER_HEADERS.privateKey) privateKey = decodeURIComponent(value);
   }
   if (caller.name === '') throw new Error('no user name');
+  if (token === '' || certificate === '' || privateKey === '') throw new Error('an empty credential');
   if (token !== undefined && (certificate !== undefined || privateKey !== undefined)) throw new Error('two credentials');
   if (token !== undefined) return { ...caller, credential: { token } };
   if ((certificate === undefined) !== (privateKey === undefined)) throw new Error('a certificate without its key');

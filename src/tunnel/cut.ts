@@ -12,6 +12,8 @@ export function cutStream(stream: Http2Stream): void {
   stream.destroy(error);
 }
 
-/** Whether a stream that has emitted 'end' really got to the end: Node emits it after a reset too. */
-export const endedWhole = (stream: Http2Stream): boolean =>
-  stream.rstCode === constants.NGHTTP2_NO_ERROR && !stream.destroyed && stream.session?.destroyed === false;
+/**
+ * Whether a stream that has emitted 'end' really got to the end: Node emits it after a reset too, but sets the code first. A stream that ended well may be destroyed
+ * already when its 'end' comes, so that says nothing. Holds as long as nobody destroys a session or a stream without an error.
+ */
+export const endedWhole = (stream: Http2Stream): boolean => stream.rstCode === constants.NGHTTP2_NO_ERROR && !stream.errored;

@@ -43,6 +43,12 @@ export const CALLER_HEADERS = {
 /** The HTTP method of a request that travels as an extended CONNECT: SPDY upgrades are POST, WebSockets GET. */
 export const METHOD_HEADER = 'fairlead-method';
 
+/**
+ * The 2xx with which a target refused an upgrade; `:status` is then 502, because HTTP/2 takes any 2xx on a CONNECT for the switch. Answers of targets never bring a
+ * `fairlead-` header of their own.
+ */
+export const REFUSED_STATUS_HEADER = 'fairlead-status';
+
 /** On an answer that the agent made itself: the rest is a Status of the agent, not of the target. Value: the Status reason. */
 export const AGENT_ERROR_HEADER = 'fairlead-error';
 

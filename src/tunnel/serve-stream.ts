@@ -1,9 +1,9 @@
 import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import type { Duplex, Writable } from 'node:stream';
+import { type Duplex, Writable } from 'node:stream';
 import { cutStream } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { joinStreams } from './join.ts';
-import { AGENT_ERROR_HEADER, METHOD_HEADER } from './protocol.ts';
+import { AGENT_ERROR_HEADER, METHOD_HEADER, REFUSED_STATUS_HEADER } from './protocol.ts';
 import { TargetError, targetStatus } from './target-error.ts';
 import type { Exchange, RawHeaders, RequestHead, UpgradeAnswer, Upstream } from './upstream.ts';
 
@@ -24,19 +24,31 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
   const head = requestHead(headers, rawHeaders);
   let exchange: Exchange | undefined;
   let over = false;
+  const isUpgrade = headers[':method'] === 'CONNECT';
+  /** A target may answer what HTTP/2 cannot carry, a status above 599 for one; that must end the request and nothing else. */
+  const unusable = (code: number, cause: unknown) => {
+    answer.fail(new TargetError(502, `the target's answer (${code}) cannot be passed on`, { cause }));
+    exchange?.abort();
+  };
   const answer: UpgradeAnswer = {
     head(code, raw) {
       const waitForTrailers = headerValue(raw, 'trailer') !== undefined;
       let trailers: RawHeaders = [];
-      if (waitForTrailers) stream.on('wantTrailers', () => stream.sendTrailers(asObject(trailers)));
+      if (waitForTrailers) stream.on('wantTrailers', () => sendTrailers(stream, trailers));
       answer.trailers = (last) => {
         trailers = last;
       };
       if (!stream.destroyed && !stream.closed) {
-        // Node takes flat lists too, which keeps repeated names.
-        stream.respond([':status', String(code), ...raw] as unknown as OutgoingHttpHeaders, { waitForTrailers });
+        const status = isUpgrade && code < 300 ? [':status', '502', REFUSED_STATUS_HEADER, String(code)] : [':status', String(code)];
+        try {
+          // Node takes flat lists too, which keeps repeated names.
+          stream.respond([...status, ...raw] as unknown as OutgoingHttpHeaders, { waitForTrailers });
+        } catch (error) {
+          unusable(code, error);
+          return new Writable({ write: (_chunk, _encoding, done) => done() });
+        }
       }
-      return stream as Writable;
+      return stream;
     },
     trailers: () => undefined,
     switched(raw, target: Duplex) {
@@ -44,7 +56,13 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
         target.destroy();
         return;
       }
-      stream.respond([':status', '200', ...raw] as unknown as OutgoingHttpHeaders);
+      try {
+        stream.respond([':status', '200', ...raw] as unknown as OutgoingHttpHeaders);
+      } catch (error) {
+        target.destroy();
+        unusable(101, error);
+        return;
+      }
       joinStreams(stream, target);
     },
     fail(error) {
@@ -63,7 +81,7 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
     if (stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR || !stream.writableFinished) exchange?.abort();
   });
   const protocol = headers[':protocol'];
-  if (headers[':method'] === 'CONNECT') exchange = upstream.upgrade(head, typeof protocol === 'string' ? protocol : '', answer);
+  if (isUpgrade) exchange = upstream.upgrade(head, typeof protocol === 'string' ? protocol : '', answer);
   else {
     let trailers: RawHeaders = [];
     stream.on('trailers', (_headers: IncomingHttpHeaders, _flags: number, raw?: string[]) => {
@@ -79,6 +97,14 @@ export function refuseStream(stream: ServerHttp2Stream, error: Error): void {
   stream.resume();
   stream.respond({ ':status': known.code, 'content-type': 'application/json', [AGENT_ERROR_HEADER]: String(known.code) });
   stream.end(targetStatus(known));
+}
+
+function sendTrailers(stream: ServerHttp2Stream, trailers: RawHeaders): void {
+  try {
+    stream.sendTrailers(asObject(trailers));
+  } catch {
+    cutStream(stream);
+  }
 }
 
 function asObject(raw: RawHeaders): OutgoingHttpHeaders {

@@ -2,7 +2,7 @@ import type { ClientHttp2Stream, IncomingHttpHeaders, OutgoingHttpHeaders } from
 import type { Duplex, Writable } from 'node:stream';
 import { cutStream, endedWhole } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
-import { METHOD_HEADER } from './protocol.ts';
+import { METHOD_HEADER, REFUSED_STATUS_HEADER } from './protocol.ts';
 import type { HubTunnel } from './session.ts';
 import { TargetError } from './target-error.ts';
 import type { Answer, Exchange, RawHeaders, Upstream } from './upstream.ts';
@@ -71,7 +71,8 @@ export function sessionUpstream(tunnel: HubTunnel, what: string): Upstream {
         }
         // Not switched: what the client sends meanwhile is nobody's.
         stream.end();
-        return answer.head(code, raw);
+        const refused = headerValue(raw, REFUSED_STATUS_HEADER) ?? '';
+        return answer.head(/^2[0-9][0-9]$/.test(refused) ? Number(refused) : code, raw);
       });
     },
   };
@@ -85,7 +86,14 @@ function pipeBody(source: NodeJS.ReadableStream, stream: ClientHttp2Stream, trai
   stream.on('drain', () => source.resume());
   source.once('end', () => {
     // Only a stream that was opened for trailers asks for them, after the last bytes.
-    stream.once('wantTrailers', () => stream.sendTrailers(toObject(trailers())));
+    stream.once('wantTrailers', () => {
+      try {
+        stream.sendTrailers(toObject(trailers()));
+      } catch {
+        // What HTTP/2 cannot carry ends this request and nothing else.
+        cutStream(stream);
+      }
+    });
     stream.end();
   });
   source.once('error', () => cutStream(stream));
@@ -118,20 +126,30 @@ function receive(
   stream.on('response', (headers: IncomingHttpHeaders, _flags: number, raw: string[]) => {
     if (over) return;
     answered = true;
-    const sink = onHead(Number(headers[':status'] ?? 502), endToEnd(raw));
+    const code = Number(headers[':status'] ?? 502);
+    let sink: Writable | Duplex | undefined;
+    try {
+      sink = onHead(code, endToEnd(raw));
+    } catch (error) {
+      // The other side's session is no proof of good manners: an answer that cannot be written must not end this process.
+      fail(new TargetError(502, `the answer from ${what} (${code}) cannot be passed on`, { cause: error }));
+      cutStream(stream);
+      return;
+    }
     if (!sink) {
       over = true;
       return;
     }
+    const to = sink;
     stream.on('data', (chunk: Buffer) => {
-      if (!sink.write(chunk)) stream.pause();
+      if (!to.write(chunk)) stream.pause();
     });
-    sink.on('drain', () => stream.resume());
+    to.on('drain', () => stream.resume());
     stream.on('end', () => {
       whole = endedWhole(stream);
       if (!whole || over) return;
       over = true;
-      sink.end();
+      to.end();
     });
   });
   stream.on('aborted', () => fail(new TargetError(503, `the tunnel to ${what} was lost before the answer was whole`)));

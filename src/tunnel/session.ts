@@ -58,6 +58,8 @@ const OPTIONS: SessionOptions = {
   maxSessionMemory: 256,
   maxOutstandingPings: 4,
   maxSettings: 16,
+  // Targets repeat what should stand once; that passes as it came, and must not throw.
+  strictSingleValueFields: false,
   settings: { initialWindowSize: STREAM_WINDOW, maxHeaderListSize: MAX_HEADER_LIST, enablePush: false },
   unknownProtocolTimeout: 10_000,
 } as SessionOptions;
@@ -117,17 +119,20 @@ function keepAlive(
 function ended(session: Http2Session, socket: Duplex): Promise<string> {
   return new Promise((resolve) => {
     let why = 'the connection ended';
+    // What the other side said: the GOAWAY without words and the errors that follow are only the consequence.
+    let said = '';
     const onError = (error: Error) => {
       why = error.message;
     };
     session.on('error', onError);
     socket.on('error', onError);
     session.on('goaway', (code: number, _last: number, data?: Buffer) => {
-      if (code !== constants.NGHTTP2_NO_ERROR || data?.length) why = data?.toString('utf8').slice(0, 100) || `GOAWAY with code ${code}`;
+      said ||= data?.toString('utf8').slice(0, 100) ?? '';
+      if (code !== constants.NGHTTP2_NO_ERROR) why = `GOAWAY with code ${code}`;
     });
     session.once('close', () => {
       socket.destroy();
-      resolve(why);
+      resolve(said || why);
     });
   });
 }
@@ -212,7 +217,8 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
       state.begin();
       if (session.destroyed) return;
       session.goaway(constants.NGHTTP2_NO_ERROR, 0, Buffer.from(reason.slice(0, 100)));
-      session.destroy();
+      // With an error, so that no answer under way looks whole.
+      session.destroy(new Error(reason));
       // The reason may still be on its way; who does not take it is cut all the same.
       const timer = setTimeout(() => socket.destroy(), 1_000);
       socket.once('close', () => clearTimeout(timer));

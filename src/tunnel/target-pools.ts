@@ -2,6 +2,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Http2Stream } from 'node:http2';
 import { type Duplex, Readable, type Writable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
+import { CALLER_PREFIX } from './caller.ts';
 import { endedWhole } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { TargetError } from './target-error.ts';
@@ -95,7 +96,7 @@ export function targetPools(): TargetPools {
       },
       onResponseStart(controller, code) {
         if (over || code < 200) return;
-        sink = answer.head(code, endToEnd(latin1(controller.rawHeaders)));
+        sink = answer.head(code, answered(latin1(controller.rawHeaders)));
         sink.on('drain', () => controller.resume());
       },
       onResponseData(controller, chunk) {
@@ -165,7 +166,11 @@ function ownConnection(route: Route, answer: Answer, begin: (socket: Duplex, fai
         return;
       }
       connection = socket;
-      begin(socket, fail);
+      try {
+        begin(socket, fail);
+      } catch (error) {
+        fail(new TargetError(400, `the request cannot be sent to ${route.name}: ${messageOf(error)}`, { cause: error }));
+      }
     },
     (error: unknown) => fail(error as Error),
   );
@@ -184,7 +189,7 @@ function upgrade(route: Route, head: RequestHead, protocol: string, answer: Upgr
     sent.on('error', fail);
     sent.on('upgrade', (response, upgraded: Duplex, first: Buffer) => {
       if (first.length > 0) upgraded.unshift(first);
-      answer.switched(endToEnd(response.rawHeaders), upgraded);
+      answer.switched(answered(response.rawHeaders), upgraded);
     });
     // Not switched: the answer is passed on and the connection ends with it. Nothing more of the client's reaches the target.
     sent.on('response', (response) => forward(response, socket, answer, fail));
@@ -217,7 +222,7 @@ function withTrailers(route: Route, head: RequestHead, body: { stream: Readable;
 
 /** Passes the answer of a connection of its own on; the connection ends with it. */
 function forward(response: IncomingMessage, socket: Duplex, answer: Answer, fail: (error: Error) => void): void {
-  const sink = answer.head(response.statusCode ?? 502, endToEnd(response.rawHeaders));
+  const sink = answer.head(response.statusCode ?? 502, answered(response.rawHeaders));
   response.on('data', (chunk: Buffer) => {
     if (!sink.write(chunk)) response.pause();
   });
@@ -261,6 +266,9 @@ const isWhole = (source: Readable) => !('rstCode' in source) || endedWhole(sourc
 function latin1(raw: Dispatcher.DispatchController['rawHeaders']): string[] {
   return Array.isArray(raw) ? raw.map((part) => (typeof part === 'string' ? part : part.toString('latin1'))) : [];
 }
+
+/** What hub and agent say to each other in an answer is not for targets to say. */
+const answered = (raw: RawHeaders) => endToEnd(raw, (name) => name.startsWith(CALLER_PREFIX));
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 const codeOf = (error: unknown) => (error instanceof Error && 'code' in error ? String(error.code) : '');

@@ -28,7 +28,7 @@ export function parseTarget(scheme: string, authority: string): Target {
 }
 
 /** One entry of an allow-list: a host name or pattern (`*.svc`), an address or a CIDR block, with an optional port. */
-export type TargetPattern = { text: string; host?: RegExp; block?: BlockList; port?: number };
+export type TargetPattern = { text: string; host?: RegExp; block?: BlockList; family?: 'ipv4' | 'ipv6'; port?: number };
 
 /** Parses `host`, `*.suffix`, `10.0.0.0/8`, `[fd00::/8]`, each with an optional `:port`. Throws an Error with a message for the person at the shell. */
 export function parseTargetPattern(text: string): TargetPattern {
@@ -38,15 +38,17 @@ export function parseTargetPattern(text: string): TargetPattern {
   if (name === undefined || (port ?? 1) > 65_535)
     throw new Error('must be HOST, *.SUFFIX, ADDRESS or CIDR, with an optional :PORT (IPv6 in brackets)');
   const withPort = port === undefined ? {} : { port };
-  const [address = '', bits] = name.split('/');
-  const family = isIP(address);
-  if (family !== 0) {
+  const [address = '', bits, more] = name.split('/');
+  const family = isIP(address) === 4 ? 'ipv4' : 'ipv6';
+  if (isIP(address) !== 0) {
+    if (family === 'ipv6' && isIP(plainAddress(address)) === 4) throw new Error('is an IPv4 address: write it as one');
     const block = new BlockList();
-    const width = bits === undefined ? (family === 4 ? 32 : 128) : Number(bits);
-    if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || width > (family === 4 ? 32 : 128))
+    const most = family === 'ipv4' ? 32 : 128;
+    const width = bits === undefined ? most : Number(bits);
+    if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || width > most || more !== undefined)
       throw new Error('the length of the CIDR block is wrong');
-    block.addSubnet(address, width, family === 4 ? 'ipv4' : 'ipv6');
-    return { text, block, ...withPort };
+    block.addSubnet(address, width, family);
+    return { text, block, family, ...withPort };
   }
   if (!/^(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i.test(name))
     throw new Error('is neither an address nor a host name; only *. at the beginning is a wildcard');
@@ -102,7 +104,8 @@ const matchesPort = (pattern: TargetPattern, port: number) => pattern.port === u
 export function namesAddress(patterns: readonly TargetPattern[], address: string, port: number): boolean {
   const plain = plainAddress(address);
   const family = isIP(plain) === 4 ? 'ipv4' : 'ipv6';
-  return patterns.some((pattern) => pattern.block?.check(plain, family) && matchesPort(pattern, port));
+  // A BlockList finds IPv4 addresses in `::/0` too, as mapped ones.
+  return patterns.some((pattern) => pattern.family === family && pattern.block?.check(plain, family) && matchesPort(pattern, port));
 }
 
 /** Whether a pattern names this host by name. */

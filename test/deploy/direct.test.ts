@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { parseOptions } from '../../src/hub/options.ts';
-import { at, buildOverlay, buildWith, type Manifest, ofKind, one, overlays } from './kustomize.ts';
+import { at, buildOverlay, buildWith, deploy, type Manifest, ofKind, one, overlays } from './kustomize.ts';
 
 type Container = {
   args: string[];
@@ -73,4 +76,23 @@ test('component direct with the hub out of the cluster: a Service, and no pods',
   const objects = buildWith('overlays/out-of-cluster', ['direct']);
   expect(ofKind(objects, 'Deployment')).toEqual([]);
   expect(ofKind(objects, 'Service').map(({ metadata }) => metadata.name)).toEqual(['fairlead-hub', 'fairlead-hub-direct']);
+});
+
+test('the patch in the README sets the name, and nothing else', () => {
+  const example =
+    readFileSync(join(deploy, 'README.md'), 'utf8').match(/```yaml\n(components:\n[^`]*FAIRLEAD_DIRECT_HOST[^`]*)```/)?.[1] ?? '';
+  const { components, patches } = parse(example.replace('hub.example.com', 'other.example.com')) as {
+    components: string[];
+    patches: object[];
+  };
+  expect(components).toEqual(['fairlead/deploy/components/direct']);
+  const changed = buildWith('hub', ['direct'], { patches });
+  const byName = (list: readonly Manifest[]) => [...containerOf(list).env].sort((a, b) => (a.name < b.name ? -1 : 1));
+  expect(byName(changed)).toEqual(
+    byName(buildWith('hub', ['direct'])).map((one) => (one.name === 'FAIRLEAD_DIRECT_HOST' ? { ...one, value: 'other.example.com' } : one)),
+  );
+  // The order of variables is no matter to arguments.
+  const { env: _env, ...rest } = containerOf(changed);
+  const { env: _before, ...before } = containerOf(buildWith('hub', ['direct']));
+  expect(rest).toEqual(before);
 });

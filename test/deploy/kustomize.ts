@@ -41,8 +41,8 @@ export function build(folder: string): Manifest[] {
 export const buildOverlay = (name: string): Manifest[] => build(join(deploy, name));
 
 /** An overlay together with components, as a user would combine them; a component may also be a path from deploy/components. */
-export function buildWith(overlay: string, parts: readonly string[]): Manifest[] {
-  const key = `${overlay} with ${parts.join()}`;
+export function buildWith(overlay: string, parts: readonly string[], further: { patches?: object[] } = {}): Manifest[] {
+  const key = `${overlay} with ${parts.join()} ${JSON.stringify(further)}`;
   const known = built.get(key);
   if (known) return known;
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'fairlead-combined-')));
@@ -52,6 +52,7 @@ export function buildWith(overlay: string, parts: readonly string[]): Manifest[]
       kind: 'Kustomization',
       resources: [relative(folder, join(deploy, overlay))],
       components: parts.map((part) => relative(folder, join(deploy, 'components', part))),
+      ...further,
     };
     writeFileSync(join(folder, 'kustomization.yaml'), stringify(kustomization));
     const objects = build(folder);

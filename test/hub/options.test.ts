@@ -31,7 +31,7 @@ test('without flags: the defaults of the documentation', () => {
       directPort: 0,
       directURL: '',
       approveGroups: ['system:bootstrappers:clusternet:register-cluster-token'],
-      tokenSeconds: 3_600,
+      tokenSeconds: 86_400,
       unknownAfterMs: 15_000,
       attachesPerSecond: 200,
       limits: { perUser: 500, perCluster: 2_000 },

@@ -16,7 +16,7 @@ import { isSocketPath } from '../../src/hub/sockets/socket-path.ts';
 import { type SocketRoom, socketRoom } from '../../src/hub/sockets/socket-room.ts';
 import { tunnelDirectory } from '../../src/hub/sockets/tunnel-directory.ts';
 import { ATTACH_HEADERS, attachPath, UPGRADE_TOKEN } from '../../src/tunnel/protocol.ts';
-import { type AgentTunnel, acceptTunnel } from '../../src/tunnel/session.ts';
+import { type AgentTunnel, acceptTunnel, type StreamHandler } from '../../src/tunnel/session.ts';
 import { makeCa } from '../hub/auth/pki.ts';
 
 /** The request path from end to end in one process: a hub's sockets, an agent's upstream, and a child with TLS that answers as the test says. */
@@ -29,6 +29,8 @@ export type SocketPair = {
   childPort: number;
   /** A plain HTTP server, reachable only when `allowTargets` has it. */
   tunnel: () => AgentTunnel;
+  /** What answers the streams of the agent's tunnels. */
+  serve: StreamHandler;
   attach: (options?: { instance?: string; have?: string }) => Promise<AgentTunnel>;
   /** Path of the child through the hub. */
   direct: (path: string) => string;
@@ -175,6 +177,7 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
       if (!last) throw new Error('no tunnel');
       return last;
     },
+    serve,
     attach,
     direct: (path) => `/apis/proxies.clusternet.io/v1alpha1/sockets/${id}/proxy/direct${path}`,
     setCluster(next) {

@@ -37,7 +37,9 @@ export function parentConnection(
 
   function trusted(): string[] {
     // Read anew each time: a CA is replaced by writing the file.
-    if (options.caFile) return [readFileSync(options.caFile, 'utf8')];
+    const given = options.caFile ? readFileSync(options.caFile, 'utf8') : '';
+    // An empty file is what a kubeconfig without a CA leaves behind: the parent's certificate is then one that the system knows.
+    if (given.trim() !== '') return [given];
     if (options.ca) return [options.ca];
     const own = learnt();
     return [...getCACertificates('default'), ...(own ? [own] : [])];

@@ -7,7 +7,7 @@ import { websocketAcceptor } from '../../tunnel/remotedialer/websocket.ts';
 import { connectTunnel } from '../../tunnel/session.ts';
 import { sessionUpstream } from '../../tunnel/session-upstream.ts';
 import type { ResourceInfo } from '../http/resource.ts';
-import { badRequest, conflict, serviceUnavailable, tooManyRequests, unauthorized } from '../http/status.ts';
+import { badRequest, conflict, StatusError, serviceUnavailable, tooManyRequests, unauthorized } from '../http/status.ts';
 import { clusternetUpstream } from './clusternet.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import type { Admitted } from './gate.ts';
@@ -122,10 +122,11 @@ export function attachments(options: AttachOptions) {
       try {
         credentialID = check(request, arrival);
       } catch (error) {
-        metrics.attached('refused');
-        if (error instanceof Error && 'status' in error && (error as { status?: { code?: number } }).status?.code === 409) {
+        const isDuplicate = error instanceof StatusError && error.status.code === 409;
+        metrics.attached(isDuplicate ? 'duplicate' : 'refused');
+        if (isDuplicate) {
           options.upgraded(request, 409);
-          refuseUpgrade(socket, error as Parameters<typeof refuseUpgrade>[1], answered());
+          refuseUpgrade(socket, error, answered());
           return;
         }
         throw error;

@@ -31,7 +31,7 @@ export function socketMetrics(registry: Registry, directory: TunnelDirectory): S
   });
   const attaches = new Counter({
     name: 'fairlead_hub_tunnel_attaches_total',
-    help: 'Attempts of agents to open a tunnel, by result; took_over: another agent process of the cluster had one.',
+    help: 'Attempts of agents to open a tunnel, by result; duplicate: the agent has one here already; took_over: another agent process of the cluster had one.',
     labelNames: ['result'] as const,
     registers: [registry],
   });
@@ -41,7 +41,7 @@ export function socketMetrics(registry: Registry, directory: TunnelDirectory): S
     labelNames: ['protocol'] as const,
     registers: [registry],
     collect() {
-      this.reset();
+      for (const protocol of ['fairlead', 'clusternet']) this.set({ protocol }, 0);
       for (const { protocol } of directory.local()) this.inc({ protocol });
     },
   });

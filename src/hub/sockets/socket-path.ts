@@ -1,6 +1,9 @@
-import { DIRECT_AUTHORITY, SOCKETS_API } from '../../tunnel/protocol.ts';
+import { AGENT_AUTHORITY, DIRECT_AUTHORITY, SOCKETS_API } from '../../tunnel/protocol.ts';
+import { parseTarget, refused } from '../../tunnel/target.ts';
+import { TargetError } from '../../tunnel/target-error.ts';
 import type { ResourceInfo, Verb } from '../http/resource.ts';
 import { badRequest, methodNotAllowed, pathNotFound } from '../http/status.ts';
+import { targetFailure } from './target-failure.ts';
 
 const PREFIX = `${SOCKETS_API}/sockets/`;
 
@@ -15,8 +18,8 @@ export const isSocketPath = (url: string | undefined): boolean => url?.startsWit
 
 /**
  * Reads a request target without decoding it: `sockets/<id>`, `sockets/<id>/attach`, `sockets/<id>/proxy/direct/<path>`,
- * `sockets/<id>/proxy/(http|https)/<host[:port]>/<path>`, and clusternet v0.1's form of the latter without `/proxy`. Throws StatusError 400 or 404. An empty path of the
- * target is `/`.
+ * `sockets/<id>/proxy/(http|https)/<host[:port]>/<path>`, and clusternet v0.1's form of the latter without `/proxy`. Throws StatusError 400, 403 (a target that two
+ * parsers could read differently) or 404. An empty path of the target is `/`.
  */
 export function parseSocketPath(url: string): SocketRequest {
   const mark = url.indexOf('?');
@@ -39,6 +42,13 @@ export function parseSocketPath(url: string): SocketRequest {
 
 function toTarget(id: string, scheme: string, [authority, ...further]: readonly string[], query: string): SocketRequest {
   if (authority === undefined || authority === '') throw badRequest(`the path has no host after /${scheme}/`);
+  try {
+    const { host } = parseTarget(scheme, authority);
+    // In the tunnel these names are no hosts: they would reach the agent itself.
+    if (host === AGENT_AUTHORITY || host === DIRECT_AUTHORITY) throw refused(authority, 'the name is reserved');
+  } catch (error) {
+    throw error instanceof TargetError ? targetFailure(error) : error;
+  }
   return { kind: 'proxy', id, scheme, authority, path: `/${further.join('/')}${query}` };
 }
 

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2';
 import { createServer, type Server } from 'node:https';
-import { connect as connectTCP, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { duplexPair } from 'node:stream';
 import { connect as connectTLS, type TLSSocket } from 'node:tls';
 import { Registry } from 'prom-client';
 import type { AuditEntry } from '../../../src/hub/audit/entry.ts';
@@ -12,6 +15,7 @@ import type { RequestInfo } from '../../../src/hub/http/resource.ts';
 import { respondError } from '../../../src/hub/http/respond.ts';
 import { forbidden, pathNotFound } from '../../../src/hub/http/status.ts';
 import { socketEntrances } from '../../../src/hub/socket-entrances.ts';
+import { acceptTunnel, connectTunnel } from '../../../src/tunnel/session.ts';
 import { listening, type SocketPair } from '../../support/socket-pair.ts';
 import { makeCa, makeServer } from '../auth/pki.ts';
 
@@ -115,7 +119,7 @@ export type Entrance = {
 /** `authorize` says whether a request may pass; what was asked is kept. */
 export async function entrance(
   pair: SocketPair,
-  authenticate: (request: IncomingMessage) => Caller,
+  authenticate: (request: Pick<IncomingMessage, 'headers'>) => Caller,
   allowed: (info: RequestInfo) => boolean = () => true,
 ): Promise<Entrance> {
   const asked: Entrance['asked'] = [];
@@ -133,7 +137,7 @@ export async function entrance(
     },
     auditProblem: () => undefined,
   });
-  const known = async (request: IncomingMessage) => authenticate(request);
+  const known = async (request: Pick<IncomingMessage, 'headers'>) => authenticate(request);
   const requests = doors.requests(known, (request, response) => {
     auditSubject(request);
     respondError(
@@ -163,5 +167,33 @@ export async function entrance(
   };
 }
 
-/** A port of a listener that counts who connects, for places where nobody may come. */
-export const connectOnce = (port: number): Socket => connectTCP({ host: '127.0.0.1', port });
+/**
+ * One stream straight to the agent of a pair, with these headers, as a hub would open it that is not ours. `upgrade`: an extended CONNECT; `first` is sent before an answer came.
+ */
+export async function agentStream(
+  pair: SocketPair,
+  headers: readonly string[],
+  { upgrade = false, first = '', path = '/api' }: { upgrade?: boolean; first?: string; path?: string } = {},
+): Promise<{ code: number; body: string }> {
+  const [one, other] = duplexPair();
+  acceptTunnel(other, Buffer.alloc(0), { serve: pair.serve, onError: () => undefined });
+  const tunnel = connectTunnel(one, Buffer.alloc(0));
+  try {
+    // Extended CONNECT may be asked for when the other side has said that it knows it.
+    if (!tunnel.session.remoteSettings.enableConnectProtocol) await once(tunnel.session, 'remoteSettings');
+    const method = upgrade ? [':method', 'CONNECT', ':protocol', 'websocket'] : [':method', 'GET'];
+    const raw = [...method, ':scheme', 'https', ':authority', 'direct', ':path', path, ...headers];
+    const stream = tunnel.session.request(raw as unknown as OutgoingHttpHeaders, { endStream: !upgrade });
+    if (first !== '') stream.write(first);
+    const [answer] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    let body = '';
+    stream.on('data', (chunk: Buffer) => {
+      body += chunk.toString('latin1');
+    });
+    if (first !== '') stream.write(first);
+    await once(stream, 'end');
+    return { code: Number(answer[':status']), body };
+  } finally {
+    tunnel.destroy('the test is over');
+  }
+}
