@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type AgentProcess, startAgent } from '../../e2e/lab/agent.ts';
 import { type Child, startChild } from '../../e2e/lab/child.ts';
@@ -21,7 +22,7 @@ export type Bench = {
   parent: Lab;
   child: Child;
   hub: Hub;
-  agent: AgentProcess;
+  readonly agent: AgentProcess;
   client: Client;
   dist: string;
   /** The child's API server itself. */
@@ -32,6 +33,8 @@ export type Bench = {
   atHub(path: string, replica?: number): Target;
   /** The hub's discovery through the parent's kube-apiserver: the hop to the hub. */
   hop(): Target;
+  /** Runs `work` while the agent has its tunnel to the hub itself, past kube-apiserver, and then puts the usual one back. */
+  pastKubeApiServer<T>(work: () => Promise<T>): Promise<T>;
   hubPid(index?: number): number;
   stop(): Promise<void>;
 };
@@ -62,7 +65,9 @@ export async function startBench(client: Client, dist: string): Promise<Bench> {
     await fill(lab);
     const hub = await startHub(parent, { entry: join(dist, 'fairlead-hub.mjs'), replicas: 2, flags: ['--shutdown-delay=0s'] });
     await hub.kill(1, 'SIGTERM');
-    const agent = await startAgent(child, parent, { entry: join(dist, 'fairlead-agent.mjs') });
+    const joined = child;
+    const start = (flags: readonly string[]) => startAgent(joined, parent, { entry: join(dist, 'fairlead-agent.mjs'), flags });
+    let agent = await start([]);
     await allow(parent);
     await child.grant({ kind: 'User', name: user });
     const [proxied, hubCA] = [await agent.proxyPath(), await hub.caBundle()];
@@ -76,7 +81,21 @@ export async function startBench(client: Client, dist: string): Promise<Bench> {
       parent,
       child,
       hub,
-      agent,
+      get agent() {
+        return agent;
+      },
+      async pastKubeApiServer(work) {
+        const caFile = join(lab.dir, 'hub-ca.crt');
+        writeFileSync(caFile, await hub.caBundle());
+        await agent.stop();
+        agent = await start([`--direct-url=${hub.replica(0).directURL}`, `--direct-ca-file=${caFile}`, '--tunnels=1']);
+        try {
+          return await work();
+        } finally {
+          await agent.stop();
+          agent = await start([]);
+        }
+      },
       client,
       dist,
       direct: (path) => ({ url: lab.apiServerURL + path, ca: lab.ca, ...ofChild }),

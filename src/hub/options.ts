@@ -181,8 +181,8 @@ export const FLAGS: readonly Flag[] = [
   {
     name: 'agent-token-ttl',
     type: 'duration',
-    default: '1h',
-    help: "Life of an agent's token; the agent renews it after two thirds. At least 10m.",
+    default: '24h',
+    help: "Life of an agent's token; the agent renews it after two thirds. An agent that was cut off for longer needs a bootstrap token again. At least 10m.",
   },
   {
     name: 'cluster-unknown-after',

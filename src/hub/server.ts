@@ -181,7 +181,6 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   const entrances = socketEntrances({
     sockets: children.sockets,
     auditing,
-    metrics,
     authorizer: reviews,
     auditProblem: () => audit.problem(),
   });

@@ -4,7 +4,6 @@ import type { AuditRequests } from './audit/middleware.ts';
 import { auditSubject } from './audit/subject.ts';
 import type { Authenticate } from './auth/authenticate.ts';
 import type { Authorizer } from './auth/authorizer.ts';
-import type { HttpMetrics } from './http/metrics.ts';
 import { serviceUnavailable } from './http/status.ts';
 import type { Admit } from './sockets/gate.ts';
 import { isSocketPath } from './sockets/socket-path.ts';
@@ -13,7 +12,6 @@ import type { SocketRoom } from './sockets/socket-room.ts';
 export type EntranceOptions = {
   sockets: SocketRoom;
   auditing: AuditRequests;
-  metrics: HttpMetrics;
   authorizer: Pick<Authorizer, 'authorize'>;
   auditProblem: () => string | undefined;
 };
@@ -22,7 +20,7 @@ export type EntranceOptions = {
  * The doors of the sockets: audit, authentication and authorisation as in the chain of the other requests, without its framework, because here every request
  * pays for each step.
  */
-export function socketEntrances({ sockets, auditing, metrics, authorizer, auditProblem }: EntranceOptions) {
+export function socketEntrances({ sockets, auditing, authorizer, auditProblem }: EntranceOptions) {
   const admit =
     (authenticate: Authenticate): Admit =>
     async (request, info) => {
@@ -46,8 +44,6 @@ export function socketEntrances({ sockets, auditing, metrics, authorizer, auditP
           others(request, response);
           return;
         }
-        const finish = metrics.begin();
-        response.once('close', () => finish(auditSubject(request).info, response.headersSent ? response.statusCode : 0));
         auditing.middleware(request, response, () => sockets.serve(admitting, request, response));
       };
     },

@@ -4,6 +4,7 @@ import { cutStream } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { joinStreams } from './join.ts';
 import { AGENT_ERROR_HEADER, METHOD_HEADER, REFUSED_STATUS_HEADER } from './protocol.ts';
+import { headerBlockSize, MAX_HEADER_BLOCK } from './session.ts';
 import { TargetError, targetStatus } from './target-error.ts';
 import type { Exchange, RawHeaders, RequestHead, UpgradeAnswer, Upstream } from './upstream.ts';
 
@@ -41,6 +42,7 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
       if (!stream.destroyed && !stream.closed) {
         const status = isUpgrade && code < 300 ? [':status', '502', REFUSED_STATUS_HEADER, String(code)] : [':status', String(code)];
         try {
+          if (headerBlockSize(raw) > MAX_HEADER_BLOCK) throw new Error('the headers are too long');
           // Node takes flat lists too, which keeps repeated names.
           stream.respond([...status, ...raw] as unknown as OutgoingHttpHeaders, { waitForTrailers });
         } catch (error) {
@@ -57,6 +59,7 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
         return;
       }
       try {
+        if (headerBlockSize(raw) > MAX_HEADER_BLOCK) throw new Error('the headers are too long');
         stream.respond([':status', '200', ...raw] as unknown as OutgoingHttpHeaders);
       } catch (error) {
         target.destroy();
@@ -101,6 +104,7 @@ export function refuseStream(stream: ServerHttp2Stream, error: Error): void {
 
 function sendTrailers(stream: ServerHttp2Stream, trailers: RawHeaders): void {
   try {
+    if (headerBlockSize(trailers) > MAX_HEADER_BLOCK) throw new Error('the trailers are too long');
     stream.sendTrailers(asObject(trailers));
   } catch {
     cutStream(stream);

@@ -3,7 +3,7 @@ import type { Duplex, Writable } from 'node:stream';
 import { cutStream, endedWhole } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { METHOD_HEADER, REFUSED_STATUS_HEADER } from './protocol.ts';
-import type { HubTunnel } from './session.ts';
+import { type HubTunnel, headerBlockSize, MAX_HEADER_BLOCK } from './session.ts';
 import { TargetError } from './target-error.ts';
 import type { Answer, Exchange, RawHeaders, Upstream } from './upstream.ts';
 
@@ -17,6 +17,11 @@ export function sessionUpstream(tunnel: HubTunnel, what: string): Upstream {
     options: { endStream: boolean; waitForTrailers?: boolean },
     answer: Answer,
   ): ClientHttp2Stream | undefined {
+    const size = headerBlockSize(headers);
+    if (size > MAX_HEADER_BLOCK) {
+      answer.fail(new TargetError(400, `the headers of the request and the caller's groups are too long for the tunnel: ${size} bytes`));
+      return undefined;
+    }
     try {
       // Node takes flat lists too, which keeps repeated names and saves an object.
       return session.request(headers as unknown as OutgoingHttpHeaders, options);
@@ -88,7 +93,9 @@ function pipeBody(source: NodeJS.ReadableStream, stream: ClientHttp2Stream, trai
     // Only a stream that was opened for trailers asks for them, after the last bytes.
     stream.once('wantTrailers', () => {
       try {
-        stream.sendTrailers(toObject(trailers()));
+        const last = trailers();
+        if (headerBlockSize(last) > MAX_HEADER_BLOCK) throw new Error('the trailers are too long');
+        stream.sendTrailers(toObject(last));
       } catch {
         // What HTTP/2 cannot carry ends this request and nothing else.
         cutStream(stream);

@@ -52,9 +52,17 @@ export type SessionTiming = { pingMs?: number; silenceMs?: number };
 
 /** One caller may have 1,000 groups of 100 bytes; a header list is as long as kube-apiserver's limit of 1 MiB and what we add to it. */
 const MAX_HEADER_LIST = 1_400_000;
+/**
+ * nghttp2 ends the whole session when a block of headers comes in more than nine frames of 16 KiB. So that one request cannot end those of all others, what is larger is
+ * not sent, and its stream fails.
+ */
+export const MAX_HEADER_BLOCK = 9 * 16_384 - 1_024;
+
+/** How long a list of headers can become as a block, at most. */
+export const headerBlockSize = (headers: readonly string[]): number => headers.reduce((sum, text) => sum + text.length + 16, 0);
 const OPTIONS: SessionOptions = {
   maxHeaderListPairs: 8_192,
-  maxSendHeaderBlockLength: 2 * MAX_HEADER_LIST,
+  maxSendHeaderBlockLength: MAX_HEADER_BLOCK,
   maxSessionMemory: 256,
   maxOutstandingPings: 4,
   maxSettings: 16,
@@ -211,7 +219,8 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
     ...state,
     drain() {
       state.begin();
-      if (!session.destroyed && !session.closed) session.goaway();
+      // Not goaway(): after it, without a stream, Node reads no more, and would not see that the other side has gone.
+      session.close();
     },
     destroy(reason) {
       state.begin();

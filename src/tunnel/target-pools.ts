@@ -120,12 +120,21 @@ export function targetPools(): TargetPools {
           );
       },
     };
-    try {
-      poolOf(route).dispatch(options, handler);
-    } catch (error) {
-      over = true;
-      answer.fail(new TargetError(400, `the request cannot be sent to ${route.name}: ${messageOf(error)}`, { cause: error }));
-    }
+    const send = () => {
+      if (over) {
+        options.body?.destroy();
+        return;
+      }
+      try {
+        poolOf(route).dispatch(options, handler);
+      } catch (error) {
+        over = true;
+        answer.fail(new TargetError(400, `the request cannot be sent to ${route.name}: ${messageOf(error)}`, { cause: error }));
+      }
+    };
+    // undici waits for one immediate before it uses a kept connection again, so that an answer which nobody asked for is read as such. Called while input is
+    // handled, that immediate comes before the next look at the sockets; the second one never does.
+    setImmediate(send);
     return {
       abort() {
         repeated?.abort();
@@ -156,7 +165,7 @@ function ownConnection(route: Route, answer: Answer, begin: (socket: Duplex, fai
   const fail = (error: Error) => {
     if (over) return;
     over = true;
-    connection?.destroy();
+    destroyLater(connection);
     answer.fail(explain(route, error));
   };
   route.connect().then(
@@ -177,14 +186,24 @@ function ownConnection(route: Route, answer: Answer, begin: (socket: Duplex, fai
   return {
     abort() {
       over = true;
-      connection?.destroy();
+      destroyLater(connection);
     },
   };
 }
 
+/**
+ * Never inside of an event of Node's client: TLS over a stream closes at once, the client frees its parser at the close and again when the event is over, and from then
+ * on two connections of the process share one parser.
+ */
+function destroyLater(connection: Duplex | undefined): void {
+  if (connection) setImmediate(() => connection.destroy());
+}
+
 function upgrade(route: Route, head: RequestHead, protocol: string, answer: UpgradeAnswer): Exchange {
   return ownConnection(route, answer, (socket, fail) => {
-    const headers = [...head.headers, 'connection', 'Upgrade', 'upgrade', protocol];
+    // What follows is no body, and no target shall wait for one.
+    const travelling = endToEnd(head.headers, (name) => name === 'content-length');
+    const headers = [...travelling, 'connection', 'Upgrade', 'upgrade', protocol];
     const sent = httpRequest({ method: head.method, path: head.path, headers, createConnection: () => socket as never });
     sent.on('error', fail);
     sent.on('upgrade', (response, upgraded: Duplex, first: Buffer) => {
@@ -214,8 +233,12 @@ function withTrailers(route: Route, head: RequestHead, body: { stream: Readable;
         return;
       }
       const raw = body.trailers();
-      sent.addTrailers(Array.from({ length: raw.length / 2 }, (_, at): [string, string] => [raw[2 * at] ?? '', raw[2 * at + 1] ?? '']));
-      sent.end();
+      try {
+        sent.addTrailers(Array.from({ length: raw.length / 2 }, (_, at): [string, string] => [raw[2 * at] ?? '', raw[2 * at + 1] ?? '']));
+        sent.end();
+      } catch (error) {
+        fail(error as Error);
+      }
     });
   });
 }
@@ -233,7 +256,7 @@ function forward(response: IncomingMessage, socket: Duplex, answer: Answer, fail
     if (!response.complete) return;
     if (response.rawTrailers.length > 0) answer.trailers(endToEnd(response.rawTrailers));
     sink.end();
-    socket.destroy();
+    destroyLater(socket);
   });
 }
 

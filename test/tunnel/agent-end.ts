@@ -1,7 +1,8 @@
 import dns from 'node:dns';
+import { once } from 'node:events';
 import type { OutgoingHttpHeaders } from 'node:http2';
 import { syncBuiltinESMExports } from 'node:module';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
 import { Registry } from 'prom-client';
 import { upstreamHandler } from '../../src/agent/upstream/handler.ts';
@@ -36,6 +37,7 @@ export async function agentEnd(
   const port = await listen(server);
   const arrived = new Promise<Socket>((resolve) => server.once('connection', resolve));
   const agent = connect({ port, host: '127.0.0.1' });
+  await Promise.all([arrived, once(agent, 'connect')]);
   const tunnel = connectTunnel(await arrived, Buffer.alloc(0));
   const accepted = acceptTunnel(agent, Buffer.alloc(0), { serve, onError: (error) => errors.push(error) });
   clean.after(async () => {
@@ -140,8 +142,10 @@ export function fakeNames(clean: Clean, resolve: (name: string) => string[]): { 
   const asked: string[] = [];
   const [real, realPromise] = [dns.lookup, dns.promises.lookup];
   const answer = (name: string) => {
-    asked.push(name);
-    return resolve(name).map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
+    // Listening at an address asks too.
+    const isAddress = isIP(name) !== 0;
+    if (!isAddress) asked.push(name);
+    return (isAddress ? [name] : resolve(name)).map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
   };
   // Both forms: what dials by name would use the one with a callback.
   dns.promises.lookup = (async (name: string) => answer(name)) as unknown as typeof realPromise;

@@ -131,14 +131,17 @@ test.skipIf(!longRun)(
   limit(60_000, 60_000),
 );
 
-test.each(['hub', 'agent'] as const)('a line that froze only towards the %s is noticed there, and the other end learns of it', async (to) => {
-  const of = await line();
-  of.freeze(to);
-  const deaf = to === 'hub' ? of.hub : of.agent;
-  const other = to === 'hub' ? of.agent : of.hub;
-  expect((await endOf(deaf.closed, LATE_MS)).why).toMatch(/^silent for/);
-  expect((await endOf(other.closed, LATE_MS)).why).not.toBe('still open');
-});
+test.each(['hub', 'agent'] as const)(
+  'a line that froze only towards the %s is noticed there, and the other end learns of it',
+  async (to) => {
+    const of = await line();
+    of.freeze(to);
+    const deaf = to === 'hub' ? of.hub : of.agent;
+    const other = to === 'hub' ? of.agent : of.hub;
+    expect((await endOf(deaf.closed, LATE_MS)).why).toMatch(/^silent for/);
+    expect((await endOf(other.closed, LATE_MS)).why).not.toBe('still open');
+  },
+);
 
 test.each(['hub', 'agent'] as const)('while the %s drains and a stream is still open, a frozen line is noticed too', async (who) => {
   const of = await line();
@@ -268,3 +271,45 @@ test('an agent that does not take the end is cut all the same', async () => {
   expect((await endOf(of.hub.closed, LATE_MS)).why).not.toBe('still open');
   await waitUntil(() => of.hubSocket.destroyed, 'the connection to end');
 });
+
+test.each([true, false])(
+  'streams full in both directions do not stop each other, nor the pings, when somebody reads (%s)',
+  async (reads) => {
+    const of = await line();
+    const chunk = Buffer.alloc(65_536);
+    const pour = (into: NodeJS.WritableStream) => {
+      const more = () => {
+        while (into.writable && into.write(chunk));
+      };
+      into.on('error', () => undefined);
+      into.on('drain', more);
+      more();
+    };
+    const got = { hub: 0, agent: 0 };
+    for (let at = 0; at < 30; at++) {
+      const stream = of.hub.session.request(
+        { ':method': 'POST', ':path': '/', ':authority': 'direct', ':scheme': 'https' },
+        { endStream: false },
+      );
+      pour(stream);
+      if (reads)
+        stream.on('data', (bytes: Buffer) => {
+          got.hub += bytes.length;
+        });
+    }
+    await waitUntil(() => of.streams.length === 30, 'the streams');
+    for (const served of of.streams) {
+      served.respond({ ':status': 200 });
+      pour(served);
+      if (reads)
+        served.on('data', (bytes: Buffer) => {
+          got.agent += bytes.length;
+        });
+    }
+    if (reads) await waitUntil(() => got.hub > 100 << 20 && got.agent > 100 << 20, '100 MiB each way', 30_000);
+    else await ticks(3 * (FAST.silenceMs ?? 0));
+    expect((await endOf(of.hub.closed, 1)).why).toBe('still open');
+    const heard = [of.hub.heard(), of.agent.heard()] as const;
+    await waitUntil(() => of.hub.heard() > heard[0] && of.agent.heard() > heard[1], 'signs of life');
+  },
+);

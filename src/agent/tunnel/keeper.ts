@@ -46,6 +46,8 @@ export type KeeperTiming = {
 };
 
 const TIMING: KeeperTiming = { retryMs: 200, longestRetryMs: 30_000, lookMs: 30_000, stableMs: 5_000, supersededMs: 30_000 };
+/** Gentler than doubling: a hub that is restarted is back after some seconds, and should not be found after many. */
+const GROWTH = 1.5;
 /** Balancers are not even: so many attempts in a row may hit a replica that we have before the search takes its long pause. */
 const DUPLICATES = 8;
 const SUPERSEDED = /supersed|taken over|another (instance|agent)/i;
@@ -77,7 +79,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
   let wake = Promise.withResolvers<void>();
   let hurry = new AbortController();
   let unstable = false;
-  const retry = backoff(timing.retryMs, timing.longestRetryMs);
+  const retry = backoff(timing.retryMs, timing.longestRetryMs, Math.random, GROWTH);
   /** While looking for a replica that we have no tunnel to. */
   const search = backoff(timing.retryMs, timing.retryMs * 8);
 

@@ -25,6 +25,8 @@ export async function allowedAddress(target: Target, patterns: readonly TargetPa
   try {
     addresses = await resolve(host, { all: true });
   } catch (error) {
+    // Who may not reach a name does not learn either whether there is such a name.
+    if (!named) throw refused(shown, hint);
     throw new TargetError(502, `the name of the target ${shown} cannot be resolved: ${codeOf(error)}`, { cause: error });
   }
   const good = addresses.find(

@@ -10,9 +10,18 @@ import type { UserInfo } from './user.ts';
 export function certificateUser(socket: TLSSocket, anchors: readonly X509Certificate[] | undefined): UserInfo | undefined {
   const name = anchors && vouchedFor(socket, anchors)?.commonName;
   if (!name) return undefined;
-  const organisations: unknown = socket.getPeerCertificate().subject?.O;
-  const groups = (Array.isArray(organisations) ? organisations : [organisations]).filter(
-    (group): group is string => typeof group === 'string' && group !== '',
-  );
+  // A connection's certificate stays the same (renegotiation is off), and taking it apart costs as much as the rest of a request.
+  let groups = groupsOf.get(socket);
+  if (!groups) {
+    groups = organisations(socket);
+    groupsOf.set(socket, groups);
+  }
   return { name, uid: '', groups, extra: {} };
+}
+
+const groupsOf = new WeakMap<TLSSocket, string[]>();
+
+function organisations(socket: TLSSocket): string[] {
+  const given: unknown = socket.getPeerCertificate().subject?.O;
+  return (Array.isArray(given) ? given : [given]).filter((group): group is string => typeof group === 'string' && group !== '');
 }

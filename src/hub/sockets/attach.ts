@@ -39,6 +39,7 @@ export type AttachOptions = {
 /** An agent at the door, let in by RBAC. */
 export type Arrival = { cluster: SocketCluster; info: ResourceInfo; admitted: Admitted };
 
+const GONE = 'the cluster was denied or deleted';
 const CREDENTIAL_ID = 'authentication.kubernetes.io/credential-id';
 
 /** What an agent's tunnel is made of, whatever its protocol. */
@@ -54,9 +55,13 @@ export function attachments(options: AttachOptions) {
   clusters.onChange((id) => {
     const cluster = clusters.find(id);
     for (const tunnel of directory.of(id)) {
-      if (!cluster) tunnel.destroy('the cluster was denied or deleted');
+      if (!cluster) tunnel.destroy(GONE);
       // The agent has a newer credential: it opens the tunnel anew with that one.
-      else if (!isCurrent(cluster, tunnel.credentialID)) tunnel.drain();
+      else if (!isCurrent(cluster, tunnel.credentialID)) {
+        tunnel.dismissed = true;
+        tunnel.drain();
+        directory.changed(id);
+      }
     }
   }, options.signal);
 
@@ -82,12 +87,16 @@ export function attachments(options: AttachOptions) {
   ): void {
     const { cluster, admitted, info } = arrival;
     const { closed, ...rest } = line;
+    // Between the check and now the cluster may have gone, or its credential been replaced.
+    const known = clusters.find(cluster.id);
+    if (!known || !isCurrent(known, what.credentialID)) {
+      rest.destroy(known ? 'this credential of the cluster has been replaced by a newer one' : GONE);
+      return;
+    }
     const tunnel: LocalTunnel = { id: cluster.id, since: new Date(), ...what, ...rest };
     takeOver(tunnel, cluster);
     directory.add(tunnel);
     const forget = stand.watch(admitted, info, () => tunnel.destroy('the right to open this socket was taken away'));
-    // Between the check and now the cluster may have gone.
-    if (!clusters.find(cluster.id)) tunnel.destroy('the cluster was denied or deleted');
     clusters.opened(cluster.id, what.credentialID);
     closed
       .then(() => {

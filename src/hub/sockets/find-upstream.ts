@@ -16,7 +16,10 @@ export function findCluster(clusters: SocketClusters, id: string): SocketCluster
 
 /** The way to a cluster: a tunnel here, one in another replica, one here that is about to move. Throws StatusError 503 with since when the agent is away. */
 export function findUpstream(cluster: SocketCluster, directory: TunnelDirectory, peers: PeerTunnels): Upstream {
-  const upstream = directory.find(cluster.id)?.upstream ?? peers.find(cluster.id) ?? directory.of(cluster.id)[0]?.upstream;
+  const upstream =
+    directory.find(cluster.id)?.upstream ??
+    peers.find(cluster.id) ??
+    directory.of(cluster.id).find(({ dismissed }) => !dismissed)?.upstream;
   if (upstream) return upstream;
   const since = directory.lastEnd(cluster.id);
   const when = since ? `since ${since.toISOString()}` : 'and has not been since this replica of the hub began';

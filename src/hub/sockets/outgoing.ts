@@ -3,7 +3,7 @@ import { endToEnd } from '../../tunnel/headers.ts';
 import type { RawHeaders } from '../../tunnel/upstream.ts';
 import { isWithheld } from '../../tunnel/withheld.ts';
 import type { UserInfo } from '../auth/user.ts';
-import { badRequest } from '../http/status.ts';
+import { badRequest, forbidden } from '../http/status.ts';
 
 /** Said by whoever calls us; only the front proxy is believed. */
 const FORWARDED = /^(x-forwarded-|forwarded$|x-real-ip$)/;
@@ -29,10 +29,11 @@ const PRIVATE_KEY = 'clusternet-privatekey';
 
 /**
  * Who the child is told about. A credential of the child in clusternet's impersonation extras is taken out of them; kube-apiserver has checked before that the
- * caller may impersonate with such extras. Throws StatusError 400 when the extras make no sense.
+ * caller may impersonate with such extras. Throws StatusError 400 when the extras make no sense, 403 for a group without a name.
  */
 export function callerInChild(user: UserInfo): Caller {
   const { [TOKEN]: tokens, [CERTIFICATE]: certificates, [PRIVATE_KEY]: keys, ...extra } = user.extra;
+  if (user.groups.includes('')) throw forbidden({}, 'the caller cannot be mapped into the child: one of its groups has no name');
   const caller = { name: user.name, uid: user.uid, groups: user.groups, extra };
   const credential = childCredential(tokens?.[0], certificates?.[0], keys?.[0]);
   return credential ? { ...caller, credential } : caller;

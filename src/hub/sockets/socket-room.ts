@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Writable } from 'node:stream';
 import type { Registry } from 'prom-client';
 import { encodeCaller } from '../../tunnel/caller.ts';
 import { announcesBody, endToEnd } from '../../tunnel/headers.ts';
@@ -56,6 +56,11 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
   const limiter = socketLimiter(options.limits);
   const metrics = socketMetrics(options.registry, directory);
   const stand = standing(options.stillAllowed, options.signal, options.onError);
+  /** What has to end when the hub does. A listener of the signal for each request would cost more than the rest of its bookkeeping. */
+  const open = new Set<() => void>();
+  options.closing.addEventListener('abort', () => {
+    for (const cut of [...open]) cut();
+  });
   const attach = attachments({ ...options, stand, metrics });
 
   /** What both kinds of proxied requests have in common. The result of `enter` must be called at the end. */
@@ -105,9 +110,9 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     };
     const cut = () => response.destroy();
     const forget = stand.watch(admitted, info, cut);
-    options.closing.addEventListener('abort', cut, { once: true });
+    open.add(cut);
     response.once('close', () => {
-      options.closing.removeEventListener('abort', cut);
+      open.delete(cut);
       forget();
       leave();
       metrics.open.dec({ kind: 'request' });
@@ -155,13 +160,13 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
   ): void {
     const cut = () => socket.destroy();
     const forget = stand.watch(admitted, info, cut);
-    options.closing.addEventListener('abort', cut, { once: true });
+    open.add(cut);
     metrics.open.inc({ kind: 'upgrade' });
     let code = 0;
     let abort = () => {};
     let switched = false;
     socket.once('close', () => {
-      options.closing.removeEventListener('abort', cut);
+      open.delete(cut);
       forget();
       leave();
       metrics.open.dec({ kind: 'upgrade' });
@@ -179,6 +184,8 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
         if (error) {
           refuseUpgrade(socket, error);
           abort();
+          // What still comes of the target's own words must not be written behind the Status.
+          return new Writable({ write: (_chunk, _encoding, done) => done() });
         } else {
           // Refused: the answer is passed on with its body, and the connection ends. What the client sent meanwhile goes nowhere.
           writeHead(socket, which, [...withoutLength(answerHeaders(headers, admitted.via === 'frontProxy')), 'connection', 'close']);

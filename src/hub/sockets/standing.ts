@@ -9,7 +9,7 @@ export type Standing = {
   readonly size: number;
 };
 
-type Holder = { admitted: Admitted; info: ResourceInfo; ends: Set<() => void>; since: number };
+type Holder = { admitted: Admitted; info: ResourceInfo; end: () => void; since: number };
 
 /** Between two looks; with the age that an answer may have it stays below ten seconds until a right that was taken away has effect. */
 const LOOK_MS = 4_000;
@@ -18,21 +18,32 @@ const YOUNG_MS = 2_000;
 
 /** One question for each caller, verb and cluster, however many streams they hold. A question that cannot be answered changes nothing. */
 export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onError: (error: unknown) => void): Standing {
-  const holders = new Map<string, Holder>();
+  const holders = new Set<Holder>();
 
-  const look = async (key: string, holder: Holder) => {
-    if (await stillAllowed(holder.admitted, holder.info)) return;
-    holders.delete(key);
-    for (const end of [...holder.ends]) end();
+  const look = async (group: readonly Holder[]) => {
+    const [first] = group;
+    if (!first || (await stillAllowed(first.admitted, first.info))) return;
+    for (const holder of group) {
+      // Those that ended by themselves meanwhile are gone from the set.
+      if (holders.delete(holder)) holder.end();
+    }
   };
   const run = async () => {
     while (!signal.aborted) {
       await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
       const old = performance.now() - YOUNG_MS;
-      const due = [...holders].filter(([, holder]) => holder.since < old);
+      const groups = [
+        ...Map.groupBy(
+          [...holders].filter((holder) => holder.since < old),
+          questionOf,
+        ).values(),
+      ];
       // A few at a time: 1,000 tunnels must not fall upon kube-apiserver together.
-      for (let at = 0; at < due.length && !signal.aborted; at += 16)
-        await Promise.all(due.slice(at, at + 16).map(([key, holder]) => look(key, holder).catch(onError)));
+      const left = groups.values();
+      const worker = async () => {
+        for (const group of left) if (!signal.aborted) await look(group).catch(onError);
+      };
+      await Promise.all(Array.from({ length: 16 }, worker));
     }
   };
   run().catch(onError);
@@ -41,25 +52,15 @@ export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onErro
     get size() {
       return holders.size;
     },
+    // Called for every request: what it costs is paid by all, so the question is put together only for what stays open.
     watch(admitted, info, end) {
-      const { user } = admitted;
-      const key = JSON.stringify([
-        user.name,
-        user.uid,
-        user.groups,
-        user.extra,
-        info.verb,
-        info.subresource,
-        info.name,
-        admitted.via === 'frontProxy',
-      ]);
-      const holder = holders.get(key) ?? { admitted, info, ends: new Set<() => void>(), since: performance.now() };
-      holders.set(key, holder);
-      holder.ends.add(end);
-      return () => {
-        holder.ends.delete(end);
-        if (holder.ends.size === 0 && holders.get(key) === holder) holders.delete(key);
-      };
+      const holder = { admitted, info, end, since: performance.now() };
+      holders.add(holder);
+      return () => void holders.delete(holder);
     },
   };
+}
+
+function questionOf({ admitted: { user, via }, info }: Holder): string {
+  return JSON.stringify([user.name, user.uid, user.groups, user.extra, info.verb, info.subresource, info.name, via]);
 }

@@ -10,6 +10,8 @@ export type LocalTunnel = {
   /** Random per agent process; '' for clusternet agents, which do not say. */
   instance: string;
   credentialID: string | undefined;
+  /** Its credential was replaced: asked to go, and until it does it gets no new requests, not even for want of a better one. */
+  dismissed?: boolean;
   since: Date;
   upstream: Upstream;
   roundTripMs(): number | undefined;

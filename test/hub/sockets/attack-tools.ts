@@ -5,7 +5,6 @@ import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { duplexPair } from 'node:stream';
 import { connect as connectTLS, type TLSSocket } from 'node:tls';
-import { Registry } from 'prom-client';
 import type { AuditEntry } from '../../../src/hub/audit/entry.ts';
 import { auditRequests } from '../../../src/hub/audit/middleware.ts';
 import { auditSubject } from '../../../src/hub/audit/subject.ts';
@@ -128,7 +127,6 @@ export async function entrance(
   const doors = socketEntrances({
     sockets: pair.room,
     auditing,
-    metrics: { registry: new Registry(), begin: () => () => undefined, handler: async () => undefined },
     authorizer: {
       async authorize(caller, info) {
         asked.push({ caller, info });
@@ -184,14 +182,17 @@ export async function agentStream(
     const method = upgrade ? [':method', 'CONNECT', ':protocol', 'websocket'] : [':method', 'GET'];
     const raw = [...method, ':scheme', 'https', ':authority', 'direct', ':path', path, ...headers];
     const stream = tunnel.session.request(raw as unknown as OutgoingHttpHeaders, { endStream: !upgrade });
-    if (first !== '') stream.write(first);
-    const [answer] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    // Cut together with the session at the end.
+    stream.on('error', () => undefined);
     let body = '';
     stream.on('data', (chunk: Buffer) => {
       body += chunk.toString('latin1');
     });
+    const ended = once(stream, 'end');
     if (first !== '') stream.write(first);
-    await once(stream, 'end');
+    const [answer] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    if (first !== '') stream.write(first);
+    await ended;
     return { code: Number(answer[':status']), body };
   } finally {
     tunnel.destroy('the test is over');

@@ -1,58 +1,10 @@
-import type { IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import type { UserInfo } from '../../../src/hub/auth/user.ts';
 import { cleanUp } from '../../support/clean-up.ts';
-import { type PairOptions, socketPair } from '../../support/socket-pair.ts';
-import { waitUntil } from '../../support/wait-until.ts';
-import { agentStream, entrance, identityHeaders, rawClient, readAnswer, recordBytes, requestText } from './attack-tools.ts';
+import { ANN, AS_ANN, asUser, KINDS, startDoors, startPair } from './attack-pair.ts';
+import { agentStream, identityHeaders } from './attack-tools.ts';
 
 const clean = cleanUp();
-
-/** A pair whose child keeps what it saw, and switches every upgrade. */
-async function start(options: Partial<PairOptions> = {}) {
-  const seen: IncomingMessage[] = [];
-  const to = await socketPair({
-    child(got, response) {
-      seen.push(got);
-      response.end('answered');
-    },
-    onChildUpgrade(got, socket: Socket) {
-      seen.push(got);
-      socket.on('error', () => undefined);
-      socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${got.headers.upgrade}\r\n\r\n`);
-    },
-    ...options,
-  });
-  clean.after(() => to.close());
-  /** Sends one request and reads the head of its answer. */
-  const send = async (line: string, headers: readonly string[]) => {
-    const client = await rawClient(to.hubPort, to.hubCA);
-    client.write(requestText(line, headers));
-    await waitUntil(() => client.text().includes('\r\n\r\n'), 'an answer');
-    client.destroy();
-    return readAnswer(client.text());
-  };
-  return { to, seen, send, bytes: recordBytes(to.child) };
-}
-
-const ANN = { name: 'ann', uid: 'u-1', groups: ['dev', 'system:authenticated'], extra: { scope: ['a', 'b'] } };
-const AS_ANN = [
-  'authorization: Bearer agent-token',
-  'impersonate-user: ann',
-  'impersonate-uid: u-1',
-  'impersonate-group: dev',
-  'impersonate-group: system:authenticated',
-  'impersonate-extra-scope: a',
-  'impersonate-extra-scope: b',
-];
-const asUser = (user: object) => `X-Test-User: ${JSON.stringify(user)}`;
-
-const KINDS: ReadonlyArray<[what: string, method: string, headers: readonly string[], connection: string, code: number]> = [
-  ['HTTP', 'GET', [], 'close', 200],
-  ['WebSocket', 'GET', ['Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='], 'Upgrade', 101],
-  ['SPDY', 'POST', ['Upgrade: SPDY/3.1', 'X-Stream-Protocol-Version: v4.channel.k8s.io'], 'Upgrade', 101],
-];
 
 /** Eight forms in which a caller may try to be somebody else. */
 const IMPERSONATION: ReadonlyArray<[what: string, headers: readonly string[], connection?: string]> = [
@@ -75,7 +27,7 @@ const OTHER: ReadonlyArray<[what: string, headers: readonly string[], connection
 ];
 
 test('R4: Impersonate-* of a caller, 8 forms by HTTP, WebSocket and SPDY: through the parent the child sees the mapped user alone, past it the caller gets 400 and the child nothing', async () => {
-  const { to, seen, send } = await start();
+  const { to, seen, send } = await startPair(clean);
   let checked = 0;
   for (const [form, headers, listed] of IMPERSONATION) {
     for (const [kind, method, more, connection, code] of KINDS) {
@@ -104,7 +56,7 @@ test('R4: Impersonate-* of a caller, 8 forms by HTTP, WebSocket and SPDY: throug
 });
 
 test('R4: other ways to name a user: the child sees the mapped user alone, and the method that was sent', async () => {
-  const { to, seen, send } = await start();
+  const { to, seen, send } = await startPair(clean);
   for (const [form, headers, listed] of OTHER) {
     for (const [kind, method, more, connection, code] of KINDS) {
       for (const direct of [false, true]) {
@@ -153,24 +105,9 @@ const UNMAPPABLE: ReadonlyArray<[what: string, user: Partial<typeof ANN> | { ext
   ['an extra key without a name', { extra: { '': ['b'] } }],
 ];
 
-/** The doors of the hub before the child of a pair, for callers that no header of a test could carry. */
-async function doors(user: () => UserInfo, options: Partial<PairOptions> = {}) {
-  const started = await start(options);
-  const door = await entrance(started.to, () => ({ user: user(), via: 'frontProxy' }));
-  clean.after(() => door.close());
-  const send = async (line: string, headers: readonly string[]) => {
-    const client = await rawClient(door.port, door.ca);
-    client.write(requestText(line, headers));
-    await waitUntil(() => client.text().includes('\r\n\r\n'), 'an answer', 20_000);
-    client.destroy();
-    return readAnswer(client.text());
-  };
-  return { ...started, send };
-}
-
 test.each(UNMAPPABLE)('R5: %s: refused, and no byte at the child', async (_what, changed) => {
   let user: UserInfo = { ...ANN, ...changed };
-  const { to, seen, send, bytes } = await doors(() => user);
+  const { to, seen, send, bytes } = await startDoors(clean, () => user);
   for (const [kind, method, more, connection] of KINDS) {
     const got = await send(`${method} ${to.direct('/api')}`, [`Connection: ${connection}`, ...more]);
     expect([403, 500], kind).toContain(got.code);
@@ -190,7 +127,7 @@ test.each([
 ])('R5: %s: refused as a whole, never with some of them, and the tunnel carries the others on', async (_what, count) => {
   const many = { ...ANN, groups: Array.from({ length: count }, (_, at) => `a-group-with-a-name-${at}`) };
   let user: UserInfo = many;
-  const { to, seen, send } = await doors(() => user);
+  const { to, seen, send } = await startDoors(clean, () => user);
   const tunnel = to.tunnel();
   let ended: string | undefined;
   tunnel.closed.then(
@@ -211,7 +148,7 @@ test.each([
 });
 
 test.each([
-  ['no cluster', { child: () => undefined }, 503],
+  ['no cluster', { child: (): undefined => undefined }, 503],
   [
     'a credential that cannot be read',
     {
@@ -229,7 +166,7 @@ test.each([
     502,
   ],
 ] as const)('R5: an agent with %s: a Status, and no byte at the child', async (_what, upstream, code) => {
-  const { to, send, bytes } = await doors(() => ANN, { upstream });
+  const { to, send, bytes } = await startDoors(clean, () => ANN, { upstream });
   for (const [kind, method, more, connection] of KINDS) {
     const got = await send(`${method} ${to.direct('/api')}`, [`Connection: ${connection}`, ...more]);
     expect(got, kind).toMatchObject({ code, body: expect.stringContaining('"kind":"Status"') });
@@ -255,7 +192,7 @@ test.each([
   ['a certificate that is none', ['fairlead-user', 'ann', 'fairlead-child-certificate', 'b', 'fairlead-child-private-key', 'c']],
   ['a token with a line break', ['fairlead-user', 'ann', 'fairlead-child-token', 'a%0d%0aImpersonate-User:%20root']],
 ])('R5: a tunnel that says %s: the agent refuses, and no request reaches the child', async (_what, headers) => {
-  const { to, seen, bytes } = await start();
+  const { to, seen, bytes } = await startPair(clean);
   const stream = await agentStream(to, headers);
   expect([400, 403, 502]).toContain(stream.code);
   expect(stream.body).toContain('"kind":"Status"');

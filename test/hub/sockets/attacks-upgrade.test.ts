@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { cleanUp } from '../../support/clean-up.ts';
 import { type PairOptions, socketPair } from '../../support/socket-pair.ts';
 import { waitUntil } from '../../support/wait-until.ts';
-import { rawClient, rawRequest, recordBytes, requestText } from './attack-tools.ts';
+import { agentStream, rawClient, rawRequest, recordBytes, requestText } from './attack-tools.ts';
+import { ANSWERS, FORMS, plain, SPDY, WEBSOCKET } from './upgrade-answers.ts';
 
 const clean = cleanUp();
 async function start(options: PairOptions) {
@@ -11,32 +12,6 @@ async function start(options: PairOptions) {
   clean.after(() => to.close());
   return { to, bytes: recordBytes(to.child) };
 }
-
-const WEBSOCKET = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='];
-const SPDY = ['Connection: Upgrade', 'Upgrade: SPDY/3.1', 'X-Stream-Protocol-Version: v4.channel.k8s.io'];
-const FORMS = [
-  ['GET', WEBSOCKET],
-  ['POST', SPDY],
-] as const;
-
-const plain = (code: number, more = '') => `HTTP/1.1 ${code} Whatever\r\n${more}Content-Length: 5\r\n\r\nwords`;
-/** What a child answers to an upgrade, and the code that the client must see. */
-const ANSWERS: ReadonlyArray<[what: string, bytes: string, code: number, delayMs?: number]> = [
-  ['200', plain(200), 200],
-  ['200 without length', 'HTTP/1.1 200 OK\r\n\r\nwords', 200],
-  ['200 with Upgrade headers', plain(200, 'Connection: Upgrade\r\nUpgrade: websocket\r\n'), 200],
-  ['204', 'HTTP/1.1 204 No Content\r\n\r\n', 204],
-  ['302', plain(302, 'Location: https://127.0.0.1:1/\r\n'), 502],
-  ['400', plain(400), 400],
-  ['403', plain(403), 403],
-  ['500', plain(500), 500],
-  ['999', plain(999), 502],
-  ['a code that claims to be a switch', plain(403, 'Fairlead-Status: 101\r\nFairlead-Switched: 1\r\n'), 403],
-  ['two content types', plain(403, 'Content-Type: a/b\r\nContent-Type: c/d\r\n'), 403],
-  ['garbage', 'SSH-2.0-nobody\r\n\r\n', 502],
-  ['nothing', '', 502],
-  ['slow', plain(403), 403, 700],
-];
 
 for (const [method, upgrade] of FORMS) {
   test.each(ANSWERS)(
@@ -228,4 +203,42 @@ test('R21: redirects are 502 without Location, on requests and upgrades, and nob
   const unchanged = await rawRequest(to.hubPort, to.hubCA, `GET ${to.direct('/304')}`, ['If-None-Match: "1"']);
   expect(unchanged.code).toBe(304);
   expect(unchanged.head).toMatch(/^etag: "1"$/m);
+});
+
+test.each(ANSWERS)(
+  'R20: at the agent: what a hub sends into a stream whose upgrade was answered with %s goes nowhere',
+  async (_what, answer, code, delayMs = 0) => {
+    let child: Socket | undefined;
+    const { to, bytes } = await start({
+      child: (_got, response) => response.end(),
+      onChildUpgrade(_got, socket) {
+        child = socket;
+        socket.on('error', () => undefined);
+        if (answer === '') socket.destroy();
+        else if (answer.startsWith('HTTP/1.1 200 OK')) socket.end(answer);
+        else setTimeout(() => socket.write(answer), delayMs);
+      },
+    });
+    const got = await agentStream(to, ['fairlead-user', 'ann', 'fairlead-method', 'GET'], {
+      upgrade: true,
+      first: 'GET /SECOND HTTP/1.1\r\nHost: a\r\n\r\n',
+    });
+    // In HTTP/2 a 2xx would be the switch.
+    expect(got.code).toBe(code < 300 || answer.includes('302') ? (code < 300 ? 502 : 302) : code);
+    await waitUntil(() => child?.destroyed === true, 'the connection to the child to end');
+    expect(bytes.text().match(/HTTP\/1\.1\r\n/g)).toHaveLength(1);
+    expect(bytes.text()).not.toContain('SECOND');
+  },
+);
+
+test.each([
+  ['a method that is none', ['fairlead-method', 'DE LETE']],
+  ['a line break in the token', ['fairlead-child-token', 'a%0d%0ab']],
+])('R20: at the agent: an upgrade with %s is refused and ends nothing else', async (_what, headers) => {
+  const { to, bytes } = await start({ child: (_got, response) => response.end('fine') });
+  const got = await agentStream(to, ['fairlead-user', 'ann', ...headers], { upgrade: true });
+  expect(got.code).toBe(400);
+  expect(got.body).toContain('"kind":"Status"');
+  expect(bytes.text()).toBe('');
+  expect(await rawRequest(to.hubPort, to.hubCA, `GET ${to.direct('/after')}`)).toMatchObject({ code: 200 });
 });

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { type Agent, type RequestOptions, request } from 'node:https';
+import { type RequestOptions, request } from 'node:https';
 import type { Socket } from 'node:net';
 import { SOCKETS_API } from '../../../src/tunnel/protocol.ts';
 import type { SocketHub } from '../../support/socket-hub.ts';
@@ -13,12 +13,13 @@ export type Asked = { ended: Promise<Ended>; head: Promise<IncomingHttpHeaders |
 export const direct = (id: string, path: string) => `${SOCKETS_API}/sockets/${id}/proxy/direct${path}`;
 
 /** A request to the hub, which never rejects: what came of it is in `ended`. An upgrade that is accepted is `code` 101 and ends with its connection. */
-export function asking(hub: SocketHub, options: RequestOptions & { body?: Buffer; agent?: Agent }): Asked {
+export function asking(hub: SocketHub, options: RequestOptions & { body?: Buffer }): Asked {
   const { body, ...rest } = options;
   const chunks: Buffer[] = [];
   let code = 0;
   let headers: IncomingHttpHeaders = {};
   let bytes = 0;
+  let upgraded: Socket | undefined;
   let onEnd: (ended: Ended) => void = () => undefined;
   let onHead: (headers: IncomingHttpHeaders | undefined) => void = () => undefined;
   const ended = new Promise<Ended>((resolve) => {
@@ -48,6 +49,7 @@ export function asking(hub: SocketHub, options: RequestOptions & { body?: Buffer
     code = response.statusCode ?? 0;
     headers = response.headers;
     onHead(headers);
+    upgraded = socket;
     take(first);
     socket.on('data', take);
     socket.on('error', (error) => end(false, error));
@@ -58,7 +60,11 @@ export function asking(hub: SocketHub, options: RequestOptions & { body?: Buffer
     if (code === 0) end(false);
   });
   sent.end(body);
-  return { ended, head, got: () => bytes, cancel: () => void sent.destroy() };
+  const cancel = () => {
+    sent.destroy();
+    upgraded?.destroy();
+  };
+  return { ended, head, got: () => bytes, cancel };
 }
 
 export const ask = (hub: SocketHub, options: RequestOptions & { body?: Buffer }): Promise<Ended> => asking(hub, options).ended;

@@ -3,7 +3,7 @@ import type { LocalTunnels } from './tunnel-list.ts';
 
 /** What other replicas are told of this one's tunnels: for each cluster the one that its requests get, draining only when all of them are. */
 export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'of' | 'find' | 'onChange'>): LocalTunnels {
-  const best = (id: string) => directory.find(id) ?? directory.of(id)[0];
+  const best = (id: string) => directory.find(id) ?? directory.of(id).find(({ dismissed }) => !dismissed);
   return {
     *local() {
       for (const tunnel of directory.local()) {

@@ -1,0 +1,117 @@
+import { expect, test } from 'vitest';
+import { cleanUp } from '../../support/clean-up.ts';
+import { times } from '../../support/counts.ts';
+import { type AgentMachine, AttachRefused, agentMachine, openAttach, type SocketHub, socketHub } from '../../support/socket-hub.ts';
+import { waitUntil } from '../../support/wait-until.ts';
+import { ask, asking, direct, statusOf, tunnelsOf } from './session-tools.ts';
+
+const clean = cleanUp();
+async function start(options: Parameters<typeof socketHub>[0] = {}): Promise<{ hub: SocketHub; id: string; machine: AgentMachine }> {
+  const hub = await socketHub(options);
+  clean.after(() => hub.close());
+  const machine = await agentMachine(hub, (request, response) => {
+    if (request.url === '/watch') response.write('{}\n');
+    else response.end('small');
+  });
+  clean.after(() => machine.close());
+  return { hub, id: hub.addCluster(), machine };
+}
+
+test('the answer to an agent says which replica it is, and how many there are', async () => {
+  const { hub, id, machine } = await start();
+  const { headers } = await machine.attach(id, { instance: 'one' });
+  expect(headers['fairlead-replica']).toBe('hub-0');
+  expect(headers['fairlead-replicas']).toBe('1');
+  await tunnelsOf(hub, id, 1);
+  expect(hub.directory.of(id)[0]).toMatchObject({ protocol: 'fairlead', instance: 'one', agentVersion: '1', credentialID: undefined });
+  expect(hub.opened).toEqual([{ id, credentialID: undefined }]);
+});
+
+test('an agent that has a tunnel to this replica already gets 409, and is told which replica that is', async () => {
+  const { hub, id, machine } = await start();
+  const error = await machine.attach(id, { have: 'hub-7,hub-0' }).catch((failure: unknown) => failure);
+  expect(error).toBeInstanceOf(AttachRefused);
+  expect(error).toMatchObject({ code: 409, headers: { 'fairlead-replica': 'hub-0', 'fairlead-replicas': '1' } });
+  expect(await hub.metric('fairlead_hub_tunnel_attaches_total', { result: 'duplicate' })).toBe(1);
+  await machine.attach(id, { have: 'hub-7,hub-00' });
+});
+
+test('R49: agents that come all at once are let in at the given rate; the others get 429 with Retry-After and get in later', async () => {
+  const perSecond = times(5, 50);
+  const { hub, machine } = await start({ perSecond });
+  const ids = Array.from({ length: 4 * perSecond }, () => hub.addCluster());
+  const began = performance.now();
+  const came = await Promise.all(
+    ids.map((id) =>
+      openAttach(hub, id).then(
+        ({ socket }) => {
+          clean.after(() => socket.destroy());
+          return undefined;
+        },
+        (error: unknown) => error,
+      ),
+    ),
+  );
+  const passed = (performance.now() - began) / 1_000;
+  const refused = came.filter((error) => error !== undefined);
+  for (const error of refused) expect(error).toMatchObject({ code: 429, headers: { 'retry-after': '1' } });
+  const let_in = ids.length - refused.length;
+  expect(let_in).toBeGreaterThanOrEqual(perSecond);
+  expect(let_in).toBeLessThanOrEqual(Math.ceil(perSecond * (1 + passed)));
+  const last = hub.addCluster();
+  await waitUntil(async () => {
+    const got = await machine.attach(last).catch((error: unknown) => error);
+    return !(got instanceof AttachRefused);
+  }, 'room for the last');
+  await tunnelsOf(hub, last, 1);
+});
+
+test('what is no proper attach is refused, and opens nothing', async () => {
+  const { hub, id } = await start();
+  const attach = direct(id, '').replace('/proxy/direct', '/attach');
+  const upgrade = (token: string) => ({ connection: 'Upgrade', upgrade: token });
+  for (const [method, headers, code] of [
+    ['GET', upgrade('fairlead/1'), 400],
+    ['PUT', upgrade('fairlead/1'), 400],
+    ['POST', upgrade('fairlead/2'), 400],
+    ['POST', upgrade('websocket'), 400],
+    ['POST', {}, 405],
+    ['GET', {}, 405],
+  ] as const) {
+    const got = await ask(hub, { method, path: attach, headers });
+    expect(statusOf(got), `${method} ${JSON.stringify(headers)}`).toMatchObject({ kind: 'Status', code });
+  }
+  expect([...hub.directory.local()]).toEqual([]);
+});
+
+test('draining: agents are told to go elsewhere, none is let in, what runs ends in its time, and then the tunnel', async () => {
+  const { hub, id, machine } = await start();
+  const idle = hub.addCluster();
+  const { tunnel } = await machine.attach(id);
+  const { tunnel: other } = await machine.attach(idle);
+  const watch = asking(hub, { path: direct(id, '/watch') });
+  await waitUntil(() => watch.got() > 0, 'a watch');
+  let drained = false;
+  const draining = hub.room.drain(20_000).then(() => {
+    drained = true;
+  });
+  await waitUntil(() => tunnel.isDraining() && other.isDraining(), 'both to be told');
+  await expect(machine.attach(id)).rejects.toMatchObject({ code: 503, headers: { 'retry-after': '1' } });
+  await other.closed;
+  expect(drained).toBe(false);
+  expect(watch.got()).toBe(3);
+  watch.cancel();
+  expect(await tunnel.closed).toBe('the connection ended');
+  await draining;
+  expect([...hub.directory.local()]).toEqual([]);
+});
+
+test('draining: what has not ended after the time for it is cut, and the agent told why', async () => {
+  const { hub, id, machine } = await start();
+  const { tunnel } = await machine.attach(id);
+  const watch = asking(hub, { path: direct(id, '/watch') });
+  await waitUntil(() => watch.got() > 0, 'a watch');
+  await hub.room.drain(300);
+  expect(await tunnel.closed).toBe('the hub is stopping');
+  expect((await watch.ended).whole).toBe(false);
+});
