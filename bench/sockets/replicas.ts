@@ -1,5 +1,3 @@
-import { join } from 'node:path';
-import { startAgent } from '../../e2e/lab/agent.ts';
 import { waitFor } from '../../e2e/lab/wait.ts';
 import { atMost, type Row } from '../lib/report.ts';
 import { median } from '../lib/stats.ts';
@@ -10,9 +8,8 @@ const ROUND_MS = 1_500;
 
 /** GET /version at the replica that has no tunnel, against the one that has it. Ends with both replicas up and an agent with one tunnel. */
 export async function otherReplica(bench: Bench): Promise<Row> {
-  await bench.agent.stop();
   // While there is only replica 0, so that its one tunnel ends there.
-  bench.agent = await startAgent(bench.child, bench.parent, { entry: join(bench.dist, 'fairlead-agent.mjs'), flags: ['--tunnels=1'] });
+  await bench.replaceAgent(['--tunnels=1']);
   await bench.hub.start(1);
   const [owner, other] = [bench.atHub(VERSION_PATH, 0), bench.atHub(VERSION_PATH, 1)];
   const reached = async () => {

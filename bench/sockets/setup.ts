@@ -33,6 +33,8 @@ export type Bench = {
   atHub(path: string, replica?: number): Target;
   /** The hub's discovery through the parent's kube-apiserver: the hop to the hub. */
   hop(): Target;
+  /** Ends the agent and starts another one with these flags. */
+  replaceAgent(flags: readonly string[]): Promise<void>;
   /** Runs `work` while the agent has its tunnel to the hub itself, past kube-apiserver, and then puts the usual one back. */
   pastKubeApiServer<T>(work: () => Promise<T>): Promise<T>;
   hubPid(index?: number): number;
@@ -68,6 +70,10 @@ export async function startBench(client: Client, dist: string): Promise<Bench> {
     const joined = child;
     const start = (flags: readonly string[]) => startAgent(joined, parent, { entry: join(dist, 'fairlead-agent.mjs'), flags });
     let agent = await start([]);
+    const replaceAgent = async (flags: readonly string[]) => {
+      await agent.stop();
+      agent = await start(flags);
+    };
     await allow(parent);
     await child.grant({ kind: 'User', name: user });
     const [proxied, hubCA] = [await agent.proxyPath(), await hub.caBundle()];
@@ -84,16 +90,15 @@ export async function startBench(client: Client, dist: string): Promise<Bench> {
       get agent() {
         return agent;
       },
+      replaceAgent,
       async pastKubeApiServer(work) {
         const caFile = join(lab.dir, 'hub-ca.crt');
         writeFileSync(caFile, await hub.caBundle());
-        await agent.stop();
-        agent = await start([`--direct-url=${hub.replica(0).directURL}`, `--direct-ca-file=${caFile}`, '--tunnels=1']);
+        await replaceAgent([`--direct-url=${hub.replica(0).directURL}`, `--direct-ca-file=${caFile}`, '--tunnels=1']);
         try {
           return await work();
         } finally {
-          await agent.stop();
-          agent = await start([]);
+          await replaceAgent([]);
         }
       },
       client,

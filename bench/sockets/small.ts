@@ -14,7 +14,7 @@ type Figures = { p50: number[]; rate: number[]; bytes: number };
 async function inTurns<Name extends string>(
   bench: Bench,
   targets: Record<Name, Target>,
-  many: readonly Name[],
+  many: readonly NoInfer<Name>[],
 ): Promise<Record<Name, Figures>> {
   const figures = {} as Record<Name, Figures>;
   const names = Object.keys(targets) as Name[];

@@ -124,6 +124,8 @@ export async function startAgent(child: Child, parent: Lab, options: AgentOption
       `--kubeconfig=${kubeconfig}`,
       `--namespace=${childNamespace}`,
       `--cluster-name=${clusterName}`,
+      // As the name of a machine: one that was killed does not wait for the end of its own Lease.
+      `--identity=${clusterName}`,
       ...(options.flags ?? []),
     ];
     const [command, all] = network ? network.namespace.command(process.execPath, args) : [process.execPath, args];

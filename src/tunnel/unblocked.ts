@@ -5,9 +5,10 @@ import { SESSION_WINDOW } from './protocol.ts';
 const MOST = 2 * SESSION_WINDOW;
 
 /**
- * The same connection for HTTP/2, with writes that are done at once. Node's HTTP/2 reads nothing while a write is under way: when both ends have more to say than the
- * line takes, both would wait for ever. One end that goes on reading is enough. What waits here is bounded by the other side's window; who takes nothing and still
- * makes us answer is cut off.
+ * The same connection, with writes that are done at once; TLS goes on top of it, HTTP/2 on top of that. Node's HTTP/2 reads nothing while a write is under way: when
+ * both ends have more to say than the line takes, both would wait for ever. One end that goes on reading is enough. What waits here is bounded by the other side's
+ * window; who takes nothing and still makes us answer is cut off. HTTP/2 must not stand on it directly: Node's adapter for streams (JSStreamSocket) takes one write
+ * at a time, and a session that is ended does not wait for it.
  */
 export function unblocked(socket: Duplex): Duplex {
   let corked = false;

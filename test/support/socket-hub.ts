@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
-import { createServer, request, type Server } from 'node:https';
-import type { Socket } from 'node:net';
+import { createServer, type Server } from 'node:https';
+import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { connect as connectTLS } from 'node:tls';
 import { Registry } from 'prom-client';
 import { upstreamHandler } from '../../src/agent/upstream/handler.ts';
 import type { UserInfo } from '../../src/hub/auth/user.ts';
@@ -17,6 +18,7 @@ import { type SocketRoom, socketRoom } from '../../src/hub/sockets/socket-room.t
 import { type TunnelDirectory, tunnelDirectory } from '../../src/hub/sockets/tunnel-directory.ts';
 import { ATTACH_HEADERS, attachPath, UPGRADE_TOKEN } from '../../src/tunnel/protocol.ts';
 import { type AgentTunnel, acceptTunnel, type SessionTiming } from '../../src/tunnel/session.ts';
+import { unblocked } from '../../src/tunnel/unblocked.ts';
 import { makeCa, makeServer } from '../hub/auth/pki.ts';
 import { listening } from './socket-pair.ts';
 
@@ -216,11 +218,11 @@ export function openAttach(
   { instance = 'one', user: who = user('agent'), have = '', port = hub.port }: AttachAs = {},
 ): Promise<{ headers: IncomingMessage['headers']; socket: Socket; head: Buffer }> {
   return new Promise((resolve, reject) => {
+    // As the agent dials.
+    const raw = connect(port, '127.0.0.1');
+    const line = connectTLS({ socket: unblocked(raw), host: '127.0.0.1', ca: hub.ca, ALPNProtocols: ['http/1.1'] });
     const sent = request({
-      port,
-      host: '127.0.0.1',
-      ca: hub.ca,
-      agent: false,
+      createConnection: () => line,
       method: 'POST',
       path: attachPath(id),
       headers: {

@@ -7,6 +7,7 @@ import { type KubeClient, kubeClient } from '../../kube/client.ts';
 import { connectThroughHttp } from '../../kube/proxy-connect.ts';
 import { proxyFromEnvironment } from '../../kube/proxy-environment.ts';
 import { VERSION } from '../../kube/version.ts';
+import { unblocked } from '../../tunnel/unblocked.ts';
 
 /** An API server to connect to. `caFile` or else `ca` (PEM) says whom to trust; with neither, the system's certificates do. */
 export type ParentOptions = { url: string; caFile: string; ca: string; serverName: string };
@@ -67,7 +68,8 @@ export function parentConnection(
     const through = await connection(limit);
     const raw = through ?? tcpConnect({ host, port });
     return await new Promise<TLSSocket>((resolve, reject) => {
-      const socket = tlsConnect({ ...tls(), host, port, socket: raw });
+      // The tunnel runs on such a connection: what it writes must not keep it from reading.
+      const socket = tlsConnect({ ...tls(), host, port, socket: unblocked(raw) });
       const settle = () => {
         limit.removeEventListener('abort', giveUp);
         raw.off('error', fail);

@@ -1,10 +1,13 @@
 import type { Caller } from '../../tunnel/caller.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
 
-/** Users of Kubernetes' own components have rights by their name in every cluster: in the child these must not come with a name from the parent. */
-const PLAIN_SYSTEM_USERS = /^system:(serviceaccount:[^:]+:[^:]+|anonymous)$/;
+/**
+ * Users of Kubernetes' own components have rights by their name in every cluster: in the child these must not come with a name from the parent. The accounts of
+ * kube-system are such (controllers run with them); other ServiceAccounts have in the child what somebody there gave that name.
+ */
+const PLAIN_SYSTEM_USERS = /^system:(serviceaccount:(?!kube-system:)[^:]+:[^:]+|anonymous)$/;
 /** Groups that every authenticated user of that kind has, here as there. */
-const PLAIN_SYSTEM_GROUPS = /^system:(authenticated|unauthenticated|serviceaccounts(:[^:]+)?)$/;
+const PLAIN_SYSTEM_GROUPS = /^system:(authenticated|unauthenticated|serviceaccounts(:(?!kube-system$)[^:]+)?)$/;
 
 /** Servers cut blanks around a header's value off: ` system:masters` would pass as a plain group here and be a powerful one in the child. */
 const malformed = (text: string) => /\p{Cc}|^\s|\s$/u.test(text);

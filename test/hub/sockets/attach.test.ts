@@ -97,7 +97,7 @@ test('draining: agents are told to go elsewhere, none is let in, what runs ends 
   });
   await waitUntil(() => tunnel.isDraining() && other.isDraining(), 'both to be told');
   await expect(machine.attach(id)).rejects.toMatchObject({ code: 503, headers: { 'retry-after': '1' } });
-  await other.closed;
+  expect(await other.closed).toBe('the connection ended');
   expect(drained).toBe(false);
   expect(watch.got()).toBe(3);
   watch.cancel();
