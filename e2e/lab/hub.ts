@@ -204,7 +204,10 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
 
   async function kill(index: number, signal: NodeJS.Signals = 'SIGKILL', { leaveEndpoint = false } = {}): Promise<void> {
     const one = replica(index);
-    await one.process?.stop(signal, 30_000);
+    const ended = one.process?.stop(signal, 30_000);
+    // A pod that is deleted gets no new connections from the moment it is asked to end; one that died, when somebody notices.
+    if (!leaveEndpoint && signal === 'SIGTERM') await publishEndpoint(lab, one, portName, false);
+    await ended;
     if (!leaveEndpoint) await publishEndpoint(lab, one, portName, false);
   }
 

@@ -36,8 +36,8 @@ export type ChildrenOptions = {
 export type Children = Omit<Clusters, 'sockets'> & {
   /** The request path. */
   sockets: SocketRoom;
-  /** Moves tunnels away and lets requests end, those of other replicas too. */
-  close(graceMs: number): Promise<void>;
+  /** Moves tunnels away and lets requests end, those of other replicas too. Until `served` has resolved, requests that still come here are handed on to them. */
+  close(graceMs: number, served: Promise<void>): Promise<void>;
 };
 
 /** No other replicas: `--peer-port=0`. */
@@ -106,9 +106,11 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
     lead: clusters.lead,
     checks: { ...clusters.checks, peers: peers.check },
     sockets,
-    async close(graceMs) {
+    async close(graceMs, served) {
+      const until = performance.now() + graceMs;
       await sockets.drain(graceMs);
-      await peers.close(graceMs);
+      await served;
+      await peers.close(Math.max(until - performance.now(), 0));
     },
   };
 }

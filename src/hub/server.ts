@@ -252,10 +252,13 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
 
 async function drain(listeners: readonly Listener[], children: Children, streams: AbortController, options: Options): Promise<void> {
   // Agents open their tunnels elsewhere while this replica still answers.
-  const moved = children.close(options.shutdownDelayMs + options.shutdownTimeoutMs);
+  const served = Promise.withResolvers<void>();
+  const moved = children.close(options.shutdownDelayMs + options.shutdownTimeoutMs, served.promise);
   await sleep(options.shutdownDelayMs);
   streams.abort(new Error('the hub is shutting down'));
-  await Promise.all([...listeners.map((listener) => listener.close(options.shutdownTimeoutMs)), moved]);
+  await Promise.all(listeners.map((listener) => listener.close(options.shutdownTimeoutMs)));
+  served.resolve();
+  await moved;
 }
 
 type Election = {

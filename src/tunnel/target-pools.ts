@@ -1,21 +1,10 @@
-import { request as httpRequest, type IncomingMessage } from 'node:http';
-import type { Http2Stream } from 'node:http2';
-import { type Duplex, Readable, type Writable } from 'node:stream';
+import { Readable, type Writable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
-import { CALLER_PREFIX } from './caller.ts';
-import { endedWhole } from './cut.ts';
 import { endToEnd, headerValue } from './headers.ts';
+import { exchangeWithTrailers, upgradeConnection } from './target-connection.ts';
 import { TargetError } from './target-error.ts';
+import { answered, explain, isCut, isWhole, messageOf, type Route } from './target-route.ts';
 import type { Answer, Exchange, RawHeaders, RequestHead, UpgradeAnswer } from './upstream.ts';
-
-/** Where the requests of one pool go. Requests that may not share a connection have different keys. */
-export type Route = {
-  key: string;
-  /** For messages. */
-  name: string;
-  /** A new connection, with TLS where the target speaks it. Rejects with TargetError. */
-  connect: () => Promise<Duplex>;
-};
 
 /** Kept-alive connections to targets. Heads must be end-to-end, with `host`, and with the credentials that the target is to see. */
 export type TargetPools = {
@@ -74,7 +63,7 @@ export function targetPools(): TargetPools {
     body: { stream: Readable; trailers: () => RawHeaders } | undefined,
     answer: Answer,
   ): Exchange {
-    if (body && headerValue(head.headers, 'trailer') !== undefined) return withTrailers(route, head, body, answer);
+    if (body && headerValue(head.headers, 'trailer') !== undefined) return exchangeWithTrailers(route, head, body, answer);
     return dispatch(route, head, body?.stream, answer, body === undefined && (head.method === 'GET' || head.method === 'HEAD'));
   }
 
@@ -147,7 +136,7 @@ export function targetPools(): TargetPools {
 
   return {
     exchange,
-    upgrade,
+    upgrade: upgradeConnection,
     forget(keyPrefix) {
       for (const [key, { pool }] of pools) if (key.startsWith(keyPrefix)) drop(key, pool);
     },
@@ -156,108 +145,6 @@ export function targetPools(): TargetPools {
       pools.clear();
     },
   };
-}
-
-/** A connection of its own for each: Node's client, because undici cannot send trailers, nor hand over a refused upgrade whole. */
-function ownConnection(route: Route, answer: Answer, begin: (socket: Duplex, fail: (error: Error) => void) => void): Exchange {
-  let over = false;
-  let connection: Duplex | undefined;
-  const fail = (error: Error) => {
-    if (over) return;
-    over = true;
-    destroyLater(connection);
-    answer.fail(explain(route, error));
-  };
-  route.connect().then(
-    (socket) => {
-      if (over) {
-        socket.destroy();
-        return;
-      }
-      connection = socket;
-      try {
-        begin(socket, fail);
-      } catch (error) {
-        fail(new TargetError(400, `the request cannot be sent to ${route.name}: ${messageOf(error)}`, { cause: error }));
-      }
-    },
-    (error: unknown) => fail(error as Error),
-  );
-  return {
-    abort() {
-      over = true;
-      destroyLater(connection);
-    },
-  };
-}
-
-/**
- * Never inside of an event of Node's client: TLS over a stream closes at once, the client frees its parser at the close and again when the event is over, and from then
- * on two connections of the process share one parser.
- */
-function destroyLater(connection: Duplex | undefined): void {
-  if (connection) setImmediate(() => connection.destroy());
-}
-
-function upgrade(route: Route, head: RequestHead, protocol: string, answer: UpgradeAnswer): Exchange {
-  return ownConnection(route, answer, (socket, fail) => {
-    // What follows is no body, and no target shall wait for one.
-    const travelling = endToEnd(head.headers, (name) => name === 'content-length');
-    const headers = [...travelling, 'connection', 'Upgrade', 'upgrade', protocol];
-    const sent = httpRequest({ method: head.method, path: head.path, headers, createConnection: () => socket as never });
-    sent.on('error', fail);
-    sent.on('upgrade', (response, upgraded: Duplex, first: Buffer) => {
-      if (first.length > 0) upgraded.unshift(first);
-      answer.switched(answered(response.rawHeaders), upgraded);
-    });
-    // Not switched: the answer is passed on and the connection ends with it. Nothing more of the client's reaches the target.
-    sent.on('response', (response) => forward(response, socket, answer, fail));
-    sent.end();
-  });
-}
-
-function withTrailers(route: Route, head: RequestHead, body: { stream: Readable; trailers: () => RawHeaders }, answer: Answer): Exchange {
-  return ownConnection(route, answer, (socket, fail) => {
-    const headers = [...head.headers, 'connection', 'close', 'transfer-encoding', 'chunked'];
-    const sent = httpRequest({ method: head.method, path: head.path, headers, createConnection: () => socket as never });
-    sent.on('error', fail);
-    sent.on('response', (response) => forward(response, socket, answer, fail));
-    body.stream.on('data', (chunk: Buffer) => {
-      if (!sent.write(chunk)) body.stream.pause();
-    });
-    sent.on('drain', () => body.stream.resume());
-    body.stream.once('error', fail);
-    body.stream.once('end', () => {
-      if (!isWhole(body.stream)) {
-        fail(new Error('the request was cut'));
-        return;
-      }
-      const raw = body.trailers();
-      try {
-        sent.addTrailers(Array.from({ length: raw.length / 2 }, (_, at): [string, string] => [raw[2 * at] ?? '', raw[2 * at + 1] ?? '']));
-        sent.end();
-      } catch (error) {
-        fail(error as Error);
-      }
-    });
-  });
-}
-
-/** Passes the answer of a connection of its own on; the connection ends with it. */
-function forward(response: IncomingMessage, socket: Duplex, answer: Answer, fail: (error: Error) => void): void {
-  const sink = answer.head(response.statusCode ?? 502, answered(response.rawHeaders));
-  response.on('data', (chunk: Buffer) => {
-    if (!sink.write(chunk)) response.pause();
-  });
-  sink.on('drain', () => response.resume());
-  response.on('error', fail);
-  response.on('aborted', () => fail(new Error('the answer was cut')));
-  response.on('end', () => {
-    if (!response.complete) return;
-    if (response.rawTrailers.length > 0) answer.trailers(endToEnd(response.rawTrailers));
-    sink.end();
-    destroyLater(socket);
-  });
 }
 
 /** The same bytes in a stream of its own: undici destroys a body when it is done with it, and this one may be half of a stream that still carries the answer. */
@@ -283,22 +170,6 @@ function detached(source: Readable): Readable {
   return body;
 }
 
-/** An HTTP/2 stream says 'end' after a reset too: half a body must not reach the target as a whole one. */
-const isWhole = (source: Readable) => !('rstCode' in source) || endedWhole(source as unknown as Http2Stream);
-
 function latin1(raw: Dispatcher.DispatchController['rawHeaders']): string[] {
   return Array.isArray(raw) ? raw.map((part) => (typeof part === 'string' ? part : part.toString('latin1'))) : [];
-}
-
-/** What hub and agent say to each other in an answer is not for targets to say. */
-const answered = (raw: RawHeaders) => endToEnd(raw, (name) => name.startsWith(CALLER_PREFIX));
-
-const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-const codeOf = (error: unknown) => (error instanceof Error && 'code' in error ? String(error.code) : '');
-const isCut = (error: Error) => ['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(codeOf(error)) && !(error instanceof TargetError);
-
-/** What went wrong with a target, in words that name it. */
-function explain(route: Route, error: Error): TargetError {
-  if (error instanceof TargetError) return error;
-  return new TargetError(502, `the connection to ${route.name} broke: ${messageOf(error)}`, { cause: error });
 }

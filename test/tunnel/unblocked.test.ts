@@ -125,7 +125,7 @@ test('R38: streams that are full in both directions do not stop the session: byt
       stream.respond({ ':status': 200 });
       both(stream, 'agent');
     },
-    onError: expect.unreachable,
+    onError: (error) => expect.unreachable(String(error)),
     ...timing,
   });
   const hub = connectTunnel(far, Buffer.alloc(0), timing);

@@ -68,7 +68,9 @@ export async function dial({ parent, clusterId, token, instance, version, have, 
         reject(new Error(`${url.host}: switched to ${JSON.stringify(response.headers.upgrade)} and not to ${UPGRADE_TOKEN}`));
         return;
       }
-      resolve({ kind: 'attached', socket: upgraded, head, ...replicaOf(response) });
+      // Node aborts when HTTP/2 begins while the write of the request is under way, which it is for a moment after its bytes have left.
+      const answer: Dialled = { kind: 'attached', socket: upgraded, head, ...replicaOf(response) };
+      upgraded.write('', () => setImmediate(resolve, answer));
     });
     sent.on('response', (response) => {
       read(response).then((body) => {

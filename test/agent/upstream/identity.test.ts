@@ -32,6 +32,7 @@ test.each([
   'system:apiserver',
   'system:node:n1',
   'system:serviceaccount:kube-system',
+  'system:serviceaccount:kube-system:default',
   'system:serviceaccount:a:b:c',
   'system:serviceaccount::',
   'system:',
@@ -42,12 +43,16 @@ test.each([
   expect(values(impersonation(who({ name }), [name]), 'impersonate-user')).toEqual([name]);
 });
 
-test.each(['system:serviceaccount:kube-system:default', 'system:anonymous', 'systemd', 'admin', 'System:admin'])(
-  'the user %s is mapped',
-  (name) => {
-    expect(values(impersonation(who({ name }), []), 'impersonate-user')).toEqual([name]);
-  },
-);
+test.each([
+  'system:serviceaccount:dev:default',
+  'system:serviceaccount:kube-systemd:default',
+  'system:anonymous',
+  'systemd',
+  'admin',
+  'System:admin',
+])('the user %s is mapped', (name) => {
+  expect(values(impersonation(who({ name }), []), 'impersonate-user')).toEqual([name]);
+});
 
 test('groups that carry rights of a component stay behind; those of every user go along', () => {
   const powerful = [
@@ -56,6 +61,7 @@ test('groups that carry rights of a component stay behind; those of every user g
     'system:bootstrappers',
     'system:monitoring',
     'system:serviceaccounts:a:b',
+    'system:serviceaccounts:kube-system',
     'system:',
     'system:authenticated2',
   ];
@@ -63,7 +69,7 @@ test('groups that carry rights of a component stay behind; those of every user g
     'system:authenticated',
     'system:unauthenticated',
     'system:serviceaccounts',
-    'system:serviceaccounts:kube-system',
+    'system:serviceaccounts:dev',
     'dev',
     'xsystem:masters',
   ];

@@ -117,7 +117,7 @@ test.each(['download', 'upload'] as const)(
     // The slowest of a hundred; where tests run beside others, the one in the middle.
     const slow = async () => {
       const took: number[] = [];
-      await many(times(60, 500), 2, async () => void took.push(await small()));
+      await many(times(30, 500), 2, async () => void took.push(await small()));
       return took.sort((a, b) => a - b)[Math.floor(took.length * (longRun ? 0.99 : 0.5))] ?? 0;
     };
     await slow();

@@ -1,9 +1,11 @@
 import type { X509Certificate } from 'node:crypto';
 import { type ClientHttp2Session, constants } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { lines } from '../../../kube/lines.ts';
 import { connectTunnel } from '../../../tunnel/session.ts';
 import { sessionUpstream } from '../../../tunnel/session-upstream.ts';
+import { unblocked } from '../../../tunnel/unblocked.ts';
 import type { PeerCredentials } from './authority.ts';
 import type { Owner } from './forward.ts';
 import { PEER_PROTOCOL, peerIdentity } from './identity.ts';
@@ -73,9 +75,9 @@ export class PeerIdentityError extends Error {}
 export async function connectPeer(options: PeerConnectionOptions): Promise<PeerConnection> {
   const { address, port, namespace, credentials, timing, signal, onChange, onGone, onState } = options;
   signal.throwIfAborted();
+  const line = connectTcp({ host: address, port, noDelay: true });
   const socket = connectTls({
-    host: address,
-    port,
+    socket: unblocked(line),
     cert: credentials.cert,
     key: credentials.key,
     ca: credentials.ca,
