@@ -39,6 +39,10 @@ test: deps tools ## Type check, lint, import rules, unit and end-to-end tests; t
 attacks: deps tools ## Run the tests of the list of attacks with long counts
 	@exec "$(NODE)" hack/test.ts attacks
 
+.PHONY: soak
+soak: deps tools ## Mixed load through a tunnel for MINUTES (10): memory, descriptors, event loop lag, no failed request
+	@FAIRLEAD_SOAK_MINUTES=$(or $(MINUTES),10) "$(NODE)" node_modules/vitest/vitest.mjs run --project e2e e2e/sockets/agents.test.ts -t 'R52:'
+
 .PHONY: bench-nodes
 bench-nodes: deps tools ## Measure the hub against the API server it runs behind
 	@exec "$(NODE)" bench/nodes.ts

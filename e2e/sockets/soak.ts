@@ -116,9 +116,10 @@ function asking(client: ApiClient, proxied: string) {
 
 async function observersOf(env: SocketsEnv, healthPort: number) {
   const { hub, agent } = env;
+  const token = await scraperToken(env);
   const ofHub = await Promise.all(
     hub.replicas.map(async ({ index, process }) => {
-      const client = await hub.client(index, { token: await scraperToken(env) });
+      const client = await hub.client(index, { token });
       return observer(`hub ${index}`, process?.pid ?? 0, async () => (await client.request('GET', '/metrics')).text);
     }),
   );
@@ -133,7 +134,7 @@ async function scraperToken({ parent }: SocketsEnv): Promise<string> {
     ['clusterrolebinding', 'scraper', '--clusterrole=scraper', '--serviceaccount=default:scraper'],
   ]) {
     const { code, stderr } = await parent.kubectl(['create', ...args]);
-    if (code !== 0 && !stderr.includes('AlreadyExists')) throw new Error(stderr);
+    if (code !== 0) throw new Error(stderr);
   }
   return await parent.serviceAccountToken('default', 'scraper', 24 * 3600);
 }

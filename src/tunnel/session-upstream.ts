@@ -1,6 +1,7 @@
 import type { ClientHttp2Stream, IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2';
 import type { Duplex, Writable } from 'node:stream';
 import { cutStream, endedWhole } from './cut.ts';
+import { gather } from './gather.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { METHOD_HEADER, REFUSED_STATUS_HEADER } from './protocol.ts';
 import { type HubTunnel, headerBlockSize, MAX_HEADER_BLOCK } from './session.ts';
@@ -147,11 +148,11 @@ function receive(
       over = true;
       return;
     }
-    const to = sink;
+    const to = gather(sink);
     stream.on('data', (chunk: Buffer) => {
       if (!to.write(chunk)) stream.pause();
     });
-    to.on('drain', () => stream.resume());
+    sink.on('drain', () => stream.resume());
     stream.on('end', () => {
       whole = endedWhole(stream);
       if (!whole || over) return;

@@ -1,5 +1,6 @@
-import { Readable, type Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
+import { type Gathering, gather } from './gather.ts';
 import { endToEnd, headerValue } from './headers.ts';
 import { exchangeWithTrailers, upgradeConnection } from './target-connection.ts';
 import { TargetError } from './target-error.ts';
@@ -69,7 +70,7 @@ export function targetPools(): TargetPools {
 
   function dispatch(route: Route, head: RequestHead, body: Readable | undefined, answer: Answer, mayRepeat: boolean): Exchange {
     let control: Dispatcher.DispatchController | undefined;
-    let sink: Writable | undefined;
+    let sink: Gathering | undefined;
     let over = false;
     let repeated: Exchange | undefined;
     const options = {
@@ -85,8 +86,9 @@ export function targetPools(): TargetPools {
       },
       onResponseStart(controller, code) {
         if (over || code < 200) return;
-        sink = answer.head(code, answered(latin1(controller.rawHeaders)));
-        sink.on('drain', () => controller.resume());
+        const to = answer.head(code, answered(latin1(controller.rawHeaders)));
+        to.on('drain', () => controller.resume());
+        sink = gather(to);
       },
       onResponseData(controller, chunk) {
         if (!over && sink && !sink.write(chunk)) controller.pause();

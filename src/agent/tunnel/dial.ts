@@ -70,7 +70,16 @@ export async function dial({ parent, clusterId, token, instance, version, have, 
       }
       // Node aborts when HTTP/2 begins while the write of the request is under way, which it is for a moment after its bytes have left.
       const answer: Dialled = { kind: 'attached', socket: upgraded, head, ...replicaOf(response) };
-      upgraded.write('', () => setImmediate(resolve, answer));
+      const dropped = () => reject(new Error(`${url.host}: the connection ended as the tunnel began`));
+      upgraded.once('close', dropped);
+      upgraded.on('error', () => undefined);
+      const begin = () =>
+        setImmediate(() => {
+          upgraded.off('close', dropped);
+          if (!upgraded.destroyed) resolve(answer);
+        });
+      if (sent.writableFinished) begin();
+      else sent.once('finish', begin);
     });
     sent.on('response', (response) => {
       read(response).then((body) => {
