@@ -1,7 +1,8 @@
 import { pino } from 'pino';
 import { FlagError, usage } from '../kube/flags.ts';
 import { VERSION } from '../kube/version.ts';
-import { FLAGS, type Options, parseOptions } from './options.ts';
+import { FLAGS } from './hub-flags.ts';
+import { type Options, parseOptions } from './options.ts';
 import { type Hub, startHub } from './server.ts';
 
 const INTRO = `fairlead-hub serves infraops.michael.io behind kube-aggregator: it restarts, stops and starts the machines under nodes.

@@ -5,7 +5,6 @@ import type { Logger } from 'pino';
 import { kubeClient } from '../kube/client.ts';
 import { loadKubeConfig } from '../kube/config.ts';
 import { eventRecorder } from '../kube/events.ts';
-import { electLeader, type Leadership } from '../kube/leader-election.ts';
 import { VERSION } from '../kube/version.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
 import { auditLog } from './audit/audit-log.ts';
@@ -18,9 +17,6 @@ import { certificateUser } from './auth/client-certificate.ts';
 import { isFrontProxy } from './auth/front-proxy.ts';
 import { watchRequestHeaderConfig } from './auth/request-header-source.ts';
 import { tokenReviewer } from './auth/token-review.ts';
-import { certificateFiles } from './certificates/files.ts';
-import { selfSignedCertificate } from './certificates/self-signed.ts';
-import type { ServingCertificate } from './certificates/serving.ts';
 import { type Children, childClusters } from './children.ts';
 import { isRead, jsonDocument, type StaticHandler, sendDocument, splitTarget } from './discovery/document.ts';
 import { discoveryDocuments } from './discovery/documents.ts';
@@ -35,18 +31,18 @@ import { respondError } from './http/respond.ts';
 import { routes } from './http/routes.ts';
 import { pathNotFound } from './http/status.ts';
 import { versionInfo } from './http/version.ts';
+import { type Election, lead, NODE_ANNOTATION } from './leading.ts';
 import { memoryReliever } from './memory.ts';
 import { readAccounts } from './nodes/clouds/accounts.ts';
 import { clouds } from './nodes/clouds/registry.ts';
 import { instanceResolver } from './nodes/clouds/resolve.ts';
 import { nodeRoom } from './nodes/node-room.ts';
 import type { Options } from './options.ts';
+import { servingCertificate } from './serving-certificate.ts';
 import { socketEntrances } from './socket-entrances.ts';
 import { socketResource } from './sockets/resource.ts';
 import { isSocketPath } from './sockets/socket-path.ts';
 
-/** On the leader's Lease: the node it runs on, for the guard OwnNode of the other replicas. */
-const NODE_ANNOTATION = 'infraops.michael.io/node';
 const AUTH_CHECK_MS = 5_000;
 /** With the pause between two looks it stays below the ten seconds that a right which was taken away may still have effect. */
 const STANDING_MS = 4_000;
@@ -259,61 +255,6 @@ async function drain(listeners: readonly Listener[], children: Children, streams
   await Promise.all(listeners.map((listener) => listener.close(options.shutdownTimeoutMs)));
   served.resolve();
   await moved;
-}
-
-type Election = {
-  client: ReturnType<typeof kubeClient>;
-  lead: (leadership: Leadership) => Promise<void>;
-  signal: AbortSignal;
-  log: Logger;
-  onError: (error: unknown) => void;
-  onReleased: (released: () => void, until: AbortSignal) => void;
-};
-
-async function lead(options: Options, { client, lead: work, signal, log, onError, onReleased }: Election): Promise<void> {
-  const logged = async (leadership: Leadership) => {
-    log.info('leading: this replica runs the operations');
-    await work(leadership);
-    log.info('leading no more');
-  };
-  const { enabled, leaseName, ...times } = options.leaderElection;
-  if (!enabled) return await logged({ signal, holds: () => !signal.aborted });
-  await electLeader({
-    client,
-    namespace: options.nodes.namespace,
-    name: leaseName,
-    identity: options.identity,
-    annotations: { [NODE_ANNOTATION]: options.nodeName },
-    ...times,
-    signal,
-    lead: logged,
-    onError,
-    onReleased,
-  });
-}
-
-async function servingCertificate(
-  options: Options,
-  { client, signal, log }: { client: ReturnType<typeof kubeClient>; signal: AbortSignal; log: Logger },
-): Promise<ServingCertificate> {
-  const onProblem = (problem: string) => log.warn(problem);
-  if ('files' in options.certificate) {
-    const { cert, key } = options.certificate.files;
-    return await certificateFiles({ certFile: cert, keyFile: key, signal, onProblem });
-  }
-  const { secret, validityMs, extraNames } = options.certificate.selfMade;
-  return await selfSignedCertificate({
-    client,
-    namespace: options.nodes.namespace,
-    service: options.serviceName,
-    secret,
-    apiServices: options.apiServices,
-    extraNames,
-    validityMs,
-    signal,
-    onProblem,
-    onChange: (notAfter) => log.info({ notAfter }, 'a serving certificate has been taken into use'),
-  });
 }
 
 function versionHandler(): StaticHandler {

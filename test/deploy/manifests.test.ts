@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { FLAGS } from '../../src/hub/hub-flags.ts';
 import { parseAccounts } from '../../src/hub/nodes/clouds/accounts.ts';
 import { clouds } from '../../src/hub/nodes/clouds/registry.ts';
-import { FLAGS, parseOptions } from '../../src/hub/options.ts';
+import { parseOptions } from '../../src/hub/options.ts';
 import { at, build, buildOverlay, buildWith, components, deploy, type Manifest, ofKind, one, overlays } from './kustomize.ts';
 
 type Container = { args: string[]; env: { name: string }[]; ports: { name: string; containerPort: number }[]; volumeMounts?: Mount[] };

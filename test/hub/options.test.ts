@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { FLAGS, type Options, parseOptions } from '../../src/hub/options.ts';
+import { FLAGS } from '../../src/hub/hub-flags.ts';
+import { type Options, parseOptions } from '../../src/hub/options.ts';
 import { FlagError } from '../../src/kube/flags.ts';
 
 function options(...args: string[]): Options {
