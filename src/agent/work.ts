@@ -68,7 +68,7 @@ export function startSession(given: {
   });
   const common = {
     clusterId,
-    version: VERSION,
+    version: `v${VERSION}`,
     credential,
     onCredential,
     refused,

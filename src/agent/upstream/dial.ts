@@ -91,5 +91,7 @@ function codeOf(error: unknown): string {
     ENOTFOUND: 'no such host',
     EAI_AGAIN: 'the name server does not answer',
   };
+  // OpenSSL's own text has lines and the paths of its sources.
+  if (code.startsWith('ERR_SSL_')) return `the TLS handshake failed (${'reason' in error ? String(error.reason) : code})`;
   return words[code] ?? (code ? `${error.message} (${code})` : error.message);
 }
