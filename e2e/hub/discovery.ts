@@ -14,6 +14,13 @@ export function discoveryTests(env: HubEnv): void {
   test('kubectl api-resources lists the resources with their verbs and short names', async () => {
     const listed = rows(await env.kubectl(['api-resources', `--api-group=${GROUP}`, '-o', 'wide']));
     expect(listed).toEqual([
+      expect.objectContaining({
+        NAME: 'clusters',
+        APIVERSION: `${GROUP}/v1`,
+        NAMESPACED: 'false',
+        KIND: 'InfraCluster',
+        VERBS: 'get,list,watch',
+      }),
       expect.objectContaining({ NAME: 'nodeoperations', SHORTNAMES: 'nodeop,nodeops', NAMESPACED: 'false', KIND: 'NodeOperation' }),
       expect.objectContaining({
         NAME: 'nodes',
@@ -56,7 +63,7 @@ export function discoveryTests(env: HubEnv): void {
     const other = await client.request('GET', '/apis', { headers: { accept: AGGREGATED, 'if-none-match': '"other"' } });
     expect(other.status).toBe(200);
     const legacy = await client.request('GET', '/apis');
-    expect(JSON.parse(legacy.text)).toMatchObject({ kind: 'APIGroupList', groups: [{ name: GROUP }] });
+    expect(JSON.parse(legacy.text)).toMatchObject({ kind: 'APIGroupList', groups: [{ name: GROUP }, { name: 'proxies.clusternet.io' }] });
     const protobuf = await client.request('GET', '/apis', { headers: { accept: 'application/vnd.kubernetes.protobuf' } });
     expect(protobuf.status).toBe(406);
     expect((await client.request('POST', '/apis', { body: {} })).status).toBe(405);
@@ -76,7 +83,10 @@ export function discoveryTests(env: HubEnv): void {
       'nodes/log',
       'nodeoperations',
       'nodeoperations/cancel',
+      'clusters',
     ]);
+    const sockets = (await raw('/apis/proxies.clusternet.io/v1alpha1')) as { resources: { name: string }[] };
+    expect(sockets.resources.map(({ name }) => name)).toEqual(['sockets', 'sockets/proxy', 'sockets/attach']);
   });
 
   test('kubectl explain describes both resources, fields and enumerations', async () => {

@@ -131,15 +131,22 @@ export function outageTests(env: HubEnv): void {
     await waitFor(async () => (await env.lab.api.request('GET', content)).status === 404, { what: 'the content to be deleted' });
 
     // What the runbook says for a long outage.
-    const apiService = JSON.parse(await env.kubectl(['get', 'apiservice', APISERVICE, '-o', 'json'])) as { spec: object };
-    await env.kubectl(['delete', 'apiservice', APISERVICE]);
+    const names = env.hub.apiServices;
+    const read = async (name: string) => JSON.parse(await env.kubectl(['get', 'apiservice', name, '-o', 'json'])) as { spec: object };
+    const apiServices = await Promise.all(names.map(read));
+    await env.kubectl(['delete', 'apiservice', ...names]);
     await waitFor(async () => (await env.lab.api.request('GET', '/api/v1/namespaces/while-all-are-down')).status === 404, {
-      what: 'the namespace to be deleted without the APIService',
+      what: 'the namespace to be deleted without the APIServices',
       timeout: 60_000,
       interval: 200,
     });
-    const again = { apiVersion: 'apiregistration.k8s.io/v1', kind: 'APIService', metadata: { name: APISERVICE }, spec: apiService.spec };
-    await env.kubectl(['apply', '-f', '-'], { input: JSON.stringify(again) });
+    const items = apiServices.map(({ spec }, at) => ({
+      apiVersion: 'apiregistration.k8s.io/v1',
+      kind: 'APIService',
+      metadata: { name: names[at] },
+      spec,
+    }));
+    await env.kubectl(['apply', '-f', '-'], { input: JSON.stringify({ apiVersion: 'v1', kind: 'List', items }) });
 
     await namespaceWithContent('until-one-is-back');
     await env.kubectl(['delete', 'namespace', 'until-one-is-back', '--wait=false']);

@@ -8,7 +8,7 @@ export type Gathering = {
 };
 
 /** More is not kept back. */
-const MOST = 256 * 1024;
+const MOST = 64 * 1024;
 
 /**
  * A large body comes in pieces of a TLS record or less. Each by itself costs a system call, a record and a frame at every hop; together they cost a

@@ -93,7 +93,7 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
       opened: () => undefined,
       takenOver: () => undefined,
     },
-    peers: { find: () => undefined, replicas: () => 1 },
+    peers: { find: () => undefined, connection: () => undefined, replicas: () => 1 },
     stillAllowed: async ({ user }, info) => decide(user, info.verb, info.subresource, info.name),
     limits: options.limits ?? { perUser: 2_000, perCluster: 2_000 },
     attach: { identity: 'hub-0', perSecond: 1_000 },

@@ -4,7 +4,11 @@ import type { SocketCluster, SocketClusters } from './clusters.ts';
 import type { TunnelDirectory } from './tunnel-directory.ts';
 
 /** Tunnels that end in other replicas. Implemented by peers/. */
-export type PeerTunnels = { find(id: string): Upstream | undefined };
+export type PeerTunnels = {
+  find(id: string): Upstream | undefined;
+  /** What was last known of them. */
+  connection(id: string): { since: Date } | undefined;
+};
 
 /** The cluster of a socket. Throws StatusError 404 when there is none, 503 while that is not known yet. */
 export function findCluster(clusters: SocketClusters, id: string): SocketCluster {
@@ -21,7 +25,7 @@ export function findUpstream(cluster: SocketCluster, directory: TunnelDirectory,
     peers.find(cluster.id) ??
     directory.of(cluster.id).find(({ dismissed }) => !dismissed)?.upstream;
   if (upstream) return upstream;
-  const since = directory.lastEnd(cluster.id);
+  const since = directory.lastEnd(cluster.id) ?? peers.connection(cluster.id)?.since;
   const when = since ? `since ${since.toISOString()}` : 'and has not been since this replica of the hub began';
   throw serviceUnavailable(`cluster ${cluster.name} (${cluster.id}) is not connected ${when}: its agent is away`);
 }

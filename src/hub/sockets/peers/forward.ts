@@ -61,7 +61,7 @@ export function forwarding(id: string, next: (tried: ReadonlySet<Owner>) => Owne
     function attempt(): void {
       const owner = next(tried);
       if (!owner) {
-        fail(new TargetError(503, `no replica of the hub holds a tunnel to cluster ${id} any more`));
+        fail(new TargetError(503, `cluster ${id} is not connected since ${new Date().toISOString()}: its agent is away`));
         return;
       }
       tried.add(owner);
