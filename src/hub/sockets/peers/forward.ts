@@ -30,9 +30,15 @@ export function withoutHopHeaders(headers: RawHeaders): string[] {
 
 /**
  * Carries requests for a cluster to a replica that holds its tunnel. `next` names one that is not among those that were tried. A request that certainly was not
- * sent on (the tunnel had just moved, the connection takes no more) goes to the next one; with a body only when none of the body was read.
+ * sent on (the tunnel had just moved, the connection takes no more) goes to the next one; with a body only when none of the body was read. `lastEnd` is when the
+ * cluster's last tunnel ended, as far as that is known.
  */
-export function forwarding(id: string, next: (tried: ReadonlySet<Owner>) => Owner | undefined, metrics: PeerMetrics): Upstream {
+export function forwarding(
+  id: string,
+  next: (tried: ReadonlySet<Owner>) => Owner | undefined,
+  metrics: PeerMetrics,
+  lastEnd: () => Date | undefined,
+): Upstream {
   type Send = (upstream: Upstream, head: RequestHead, answer: UpgradeAnswer) => Exchange;
 
   function start(
@@ -61,7 +67,9 @@ export function forwarding(id: string, next: (tried: ReadonlySet<Owner>) => Owne
     function attempt(): void {
       const owner = next(tried);
       if (!owner) {
-        fail(new TargetError(503, `cluster ${id} is not connected since ${new Date().toISOString()}: its agent is away`));
+        // Without a word about its end: a replica said a moment ago that it held the tunnel, so it ended just now.
+        const since = (lastEnd() ?? new Date()).toISOString();
+        fail(new TargetError(503, `cluster ${id} is not connected since ${since}: its agent is away`));
         return;
       }
       tried.add(owner);

@@ -146,7 +146,12 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
     port: listener.port,
     find(id) {
       if (owners(id).length === 0) return undefined;
-      return forwarding(id, (tried) => pick(id, tried), metrics);
+      return forwarding(
+        id,
+        (tried) => pick(id, tried),
+        metrics,
+        () => ended.get(id)?.since,
+      );
     },
     connection(id) {
       const found = owners(id);
