@@ -1,10 +1,10 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { serviceUnavailable } from '../kube/status.ts';
 import type { AuditRequests } from './audit/middleware.ts';
 import { auditSubject } from './audit/subject.ts';
 import type { Authenticate } from './auth/authenticate.ts';
 import type { Authorizer } from './auth/authorizer.ts';
-import { serviceUnavailable } from './http/status.ts';
 import type { Admit } from './sockets/gate.ts';
 import { isSocketPath } from './sockets/socket-path.ts';
 import type { SocketRoom } from './sockets/socket-room.ts';

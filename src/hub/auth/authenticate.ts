@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
-import { serviceUnavailable, unauthorized } from '../http/status.ts';
+import { serviceUnavailable, unauthorized } from '../../kube/status.ts';
 import { type Caller, withAuthenticatedGroup } from './caller.ts';
 import { certificateUser } from './client-certificate.ts';
 import { frontProxyUser } from './front-proxy.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
+import { forbidden, type StatusError, tooManyRequests } from '../../kube/status.ts';
 import type { RequestInfo } from '../http/resource.ts';
-import { forbidden, type StatusError, tooManyRequests } from '../http/status.ts';
 import { answerCache } from './answer-cache.ts';
 import type { Caller } from './caller.ts';
 import { type ReviewOptions, reviewHealth, sendReview } from './review.ts';

@@ -1,5 +1,5 @@
 import type { KubeClient } from '../../kube/client.ts';
-import { serviceUnavailable } from '../http/status.ts';
+import { serviceUnavailable } from '../../kube/status.ts';
 
 /** Settings that both kinds of review share. */
 export type ReviewOptions = {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { tooManyRequests } from '../http/status.ts';
+import { tooManyRequests } from '../../kube/status.ts';
 import { answerCache } from './answer-cache.ts';
 import { isObject, isStringList, type ReviewOptions, reviewHealth, sendReview } from './review.ts';
 import type { UserInfo } from './user.ts';

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { CLUSTERS_API, type ManagedCluster } from '../../kube/clusternet.ts';
 import { isNotFound } from '../../kube/errors.ts';
+import { notFound, serviceUnavailable } from '../../kube/status.ts';
 import { passList, passWatch, type View } from '../http/passthrough.ts';
 import type { ApiResource, Handler, Reply } from '../http/resource.ts';
-import { notFound, serviceUnavailable } from '../http/status.ts';
 import { clusterColumns } from './columns.ts';
 import type { ClusterRoom } from './room.ts';
 import { API_VERSION, GROUP, InfraCluster, VERSION } from './schema.ts';

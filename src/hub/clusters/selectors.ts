@@ -1,4 +1,4 @@
-import { badRequest } from '../http/status.ts';
+import { badRequest } from '../../kube/status.ts';
 import { isClusterID } from './names.ts';
 
 /** Fields of InfraCluster that can be selected, and those of ManagedCluster behind them. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { methodNotAllowed } from '../http/status.ts';
+import { methodNotAllowed } from '../../kube/status.ts';
 
 /** An answer that is made once and sent often. `etag` has its quotes. */
 export type StaticDocument = { body: Buffer; contentType: string; etag: string; hash: string };

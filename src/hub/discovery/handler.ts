@@ -1,5 +1,5 @@
+import { notAcceptable } from '../../kube/status.ts';
 import { type Conversion, JSON_TYPE, tryNegotiate } from '../http/negotiate.ts';
-import { notAcceptable } from '../http/status.ts';
 import { isRead, type StaticHandler, sendDocument, splitTarget } from './document.ts';
 import { AGGREGATED_TYPE, type DiscoveryDocuments } from './documents.ts';
 

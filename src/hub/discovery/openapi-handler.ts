@@ -1,6 +1,6 @@
+import { notAcceptable } from '../../kube/status.ts';
 import { JSON_TYPE, tryNegotiate } from '../http/negotiate.ts';
 import type { ApiResource } from '../http/resource.ts';
-import { notAcceptable } from '../http/status.ts';
 import { isRead, jsonDocument, type StaticDocument, type StaticHandler, sendDocument, splitTarget } from './document.ts';
 import { groupVersions } from './documents.ts';
 import { openApiV2 } from './openapi-v2.ts';

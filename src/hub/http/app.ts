@@ -1,5 +1,6 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import express, { type NextFunction } from 'express';
+import { pathNotFound, serviceUnavailable } from '../../kube/status.ts';
 import type { Caller } from '../auth/caller.ts';
 import type { UserInfo } from '../auth/user.ts';
 import { readBody } from './body.ts';
@@ -11,7 +12,6 @@ import { authorisedName, parseTarget, requestInfo, type Target } from './request
 import type { RequestContext, RequestInfo } from './resource.ts';
 import { negotiateReply, respond, respondError } from './respond.ts';
 import type { Routes } from './routes.ts';
-import { pathNotFound, serviceUnavailable } from './status.ts';
 import { warningHeader } from './warning.ts';
 
 /** A step that answers from memory or hands on. */

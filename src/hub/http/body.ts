@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { badRequest, StatusError, tooLarge, unsupportedMediaType } from '../../kube/status.ts';
 import { scanJson } from './json-scan.ts';
-import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './status.ts';
 import { parseYaml } from './yaml-body.ts';
 
 /** Default limit of a body in bytes, that of kube-apiserver. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { KubeError, KubeUnreachableError } from '../../kube/errors.ts';
-import { internalError, StatusError, serviceUnavailable, timeout, tooManyRequests } from './status.ts';
+import { internalError, StatusError, serviceUnavailable, timeout, tooManyRequests } from '../../kube/status.ts';
 
 /** Answers of kube-apiserver that are about the caller's own request (selectors, versions, pages) and go through as they are. */
 const PASSED = new Set([400, 406, 410, 413, 422]);

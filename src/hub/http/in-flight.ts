@@ -1,4 +1,4 @@
-import { tooManyRequests } from './status.ts';
+import { tooManyRequests } from '../../kube/status.ts';
 
 export type InFlightLimits = {
   /** Requests with an end, all callers together. */

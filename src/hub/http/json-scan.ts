@@ -1,4 +1,4 @@
-import { badRequest } from './status.ts';
+import { badRequest } from '../../kube/status.ts';
 
 /** Bounds on a parsed body: how deep it may nest, and how many values it may hold (a small body can make millions of objects). */
 export const MAX_DEPTH = 256;

@@ -1,4 +1,4 @@
-import { notAcceptable } from './status.ts';
+import { notAcceptable } from '../../kube/status.ts';
 import { yamlText } from './yaml-text.ts';
 
 /** One clause of an Accept header. `params` has no `q`; keys are lower-case. */

@@ -1,10 +1,10 @@
 import type { ServerResponse } from 'node:http';
 import type { KubeClient } from '../../kube/client.ts';
 import { lines } from '../../kube/lines.ts';
+import { badRequest } from '../../kube/status.ts';
 import type { Raw } from '../../kube/watch-cache.ts';
 import { negotiate, OBJECT_CONVERSIONS } from './negotiate.ts';
 import type { Column, Reply, RequestContext } from './resource.ts';
-import { badRequest } from './status.ts';
 import { includeObject, watchConverter } from './table.ts';
 
 /** A collection of the core API that a resource of ours is a view of. */

@@ -1,7 +1,7 @@
 import type { TObject, TSchema } from 'typebox';
+import { enumeration } from '../../kube/fields.ts';
+import { badRequest, type StatusObject } from '../../kube/status.ts';
 import { duplicateFields } from './body.ts';
-import { enumeration } from './fields.ts';
-import { badRequest, type StatusObject } from './status.ts';
 import { type Decoded, decode, fieldValidation } from './validate.ts';
 
 /** Fields of an object that are no options. */

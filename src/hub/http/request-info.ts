@@ -1,5 +1,5 @@
+import { badRequest } from '../../kube/status.ts';
 import type { RequestInfo, Verb } from './resource.ts';
-import { badRequest } from './status.ts';
 
 /** A request target, split but not decoded. */
 export type Target = { path: string; query: URLSearchParams };

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
+import type { StatusError } from '../../kube/status.ts';
 import { encodeObject, JSON_TYPE, LIST_CONVERSIONS, type Negotiated, negotiate, OBJECT_CONVERSIONS, OBJECT_TYPES } from './negotiate.ts';
 import type { Column, Reply, ResourceInfo } from './resource.ts';
-import type { StatusError } from './status.ts';
 import { convertObject } from './table.ts';
 
 const compress = promisify(gzip);

@@ -1,5 +1,5 @@
+import { methodNotAllowed, pathNotFound } from '../../kube/status.ts';
 import type { ApiResource, Column, Handler, ResourceInfo, Subresource } from './resource.ts';
-import { methodNotAllowed, pathNotFound } from './status.ts';
 
 /** What answers one request. */
 export type Route = { handler: Handler; columns: Column<never>[]; longRunning: boolean; mutating: boolean };

@@ -1,8 +1,8 @@
+import { badRequest } from '../../kube/status.ts';
 import { age } from './duration.ts';
 import type { ListMeta, ObjectMeta } from './meta.ts';
 import type { Conversion } from './negotiate.ts';
 import type { Column } from './resource.ts';
-import { badRequest } from './status.ts';
 
 /** What each row's `object` holds: nothing, the metadata (default), or all of it. */
 export type IncludeObject = 'None' | 'Metadata' | 'Object';

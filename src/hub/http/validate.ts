@@ -1,7 +1,7 @@
 import type { Static, TObject } from 'typebox';
+import { type Findings, MAX_FINDINGS, readFields } from '../../kube/fields.ts';
+import { badRequest, invalid, type StatusObject } from '../../kube/status.ts';
 import { duplicateFields } from './body.ts';
-import { type Findings, MAX_FINDINGS, readFields } from './fields.ts';
-import { badRequest, invalid, type StatusObject } from './status.ts';
 
 /** What to do about unknown and duplicate fields: say nothing, warn (default), or refuse. */
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';

@@ -1,6 +1,6 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument, type YAMLMap } from 'yaml';
+import { badRequest, tooLarge } from '../../kube/status.ts';
 import { forbiddenName, MAX_DEPTH, MAX_VALUES } from './json-scan.ts';
-import { badRequest, tooLarge } from './status.ts';
 
 /** YAML is read into a syntax tree hundreds of times its size, at about 0.3 MB/s when it is hostile: hence a bound of its own. In bytes. */
 export const MAX_YAML_BYTES = 32 * 1024;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isConflict, isNotFound, KubeUnreachableError } from '../../kube/errors.ts';
+import { conflict, tooManyRequests } from '../../kube/status.ts';
 import type { Reply } from '../http/resource.ts';
-import { conflict, tooManyRequests } from '../http/status.ts';
 import type { Evaluation } from './guards/evaluate.ts';
 import type { ActiveOperation } from './guards/guard.ts';
 import { countRefusals, judge } from './judge.ts';

@@ -1,7 +1,7 @@
 import { isConflict, isNotFound } from '../../kube/errors.ts';
+import { conflict, notFound } from '../../kube/status.ts';
 import { readOptions } from '../http/query-options.ts';
 import type { Handler } from '../http/resource.ts';
-import { conflict, notFound } from '../http/status.ts';
 import { isFinal, type Operation } from './operations/store.ts';
 import type { NodeRoom } from './room.ts';
 import { API_VERSION, CancelOptions, GROUP } from './schema.ts';

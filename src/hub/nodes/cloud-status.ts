@@ -1,4 +1,4 @@
-import { conflict, forbidden, invalid, notFound, type StatusError, serviceUnavailable, tooManyRequests } from '../http/status.ts';
+import { conflict, forbidden, invalid, notFound, type StatusError, serviceUnavailable, tooManyRequests } from '../../kube/status.ts';
 import type { CloudError } from './clouds/cloud.ts';
 import { GROUP } from './schema.ts';
 

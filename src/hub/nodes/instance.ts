@@ -1,5 +1,5 @@
+import { invalid, notFound, serviceUnavailable } from '../../kube/status.ts';
 import type { Handler } from '../http/resource.ts';
-import { invalid, notFound, serviceUnavailable } from '../http/status.ts';
 import { cloudStatus } from './cloud-status.ts';
 import { CloudError } from './clouds/cloud.ts';
 import type { NodeRoom } from './room.ts';

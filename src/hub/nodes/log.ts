@@ -1,5 +1,5 @@
+import { badRequest, notFound } from '../../kube/status.ts';
 import type { Handler } from '../http/resource.ts';
-import { badRequest, notFound } from '../http/status.ts';
 import type { Operation } from './operations/store.ts';
 import type { NodeRoom } from './room.ts';
 import { GROUP } from './schema.ts';

@@ -1,7 +1,7 @@
 import type { TObject } from 'typebox';
+import { forbidden, invalid, notFound, serviceUnavailable } from '../../kube/status.ts';
 import { readOptions } from '../http/query-options.ts';
 import type { Handler, Reply, RequestContext } from '../http/resource.ts';
-import { forbidden, invalid, notFound, serviceUnavailable } from '../http/status.ts';
 import { beginOperation } from './begin-operation.ts';
 import { CloudError } from './clouds/cloud.ts';
 import { judge } from './judge.ts';

@@ -1,9 +1,9 @@
 import { isNotFound } from '../../kube/errors.ts';
+import { notFound } from '../../kube/status.ts';
 import { LIST_CONVERSIONS, negotiate, OBJECT_TYPES } from '../http/negotiate.ts';
 import { passList, passWatch, type View } from '../http/passthrough.ts';
 import { queryFields } from '../http/query-options.ts';
 import type { ApiResource, Handler, QueryParameter, Subresource } from '../http/resource.ts';
-import { notFound } from '../http/status.ts';
 import { cancelOperation } from './cancel.ts';
 import { instanceColumns, nodeColumns, operationColumns } from './columns.ts';
 import { nodeInstance } from './instance.ts';

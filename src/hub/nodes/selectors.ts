@@ -1,4 +1,4 @@
-import { badRequest } from '../http/status.ts';
+import { badRequest } from '../../kube/status.ts';
 import { ACTION_LABEL, NODE_LABEL, OBJECT_LABEL, PHASE_LABEL } from './annotations.ts';
 import { nodeLabel } from './operations/store.ts';
 

@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Writable } from 'node:stream';
+import { StatusError } from '../../kube/status.ts';
 import { headerValue } from '../../tunnel/headers.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
 import type { Answer, RawHeaders } from '../../tunnel/upstream.ts';
 import { respondError } from '../http/respond.ts';
-import { StatusError } from '../http/status.ts';
 import { targetFailure } from './target-failure.ts';
 
 /** Copies that kube-apiserver adds to every answer by itself: a second one would reach the client. */

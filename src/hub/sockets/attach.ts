@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { badRequest, conflict, StatusError, serviceUnavailable, tooManyRequests, unauthorized } from '../../kube/status.ts';
 import { ATTACH_HEADERS, ATTACHED_HEADERS, UPGRADE_TOKEN } from '../../tunnel/protocol.ts';
 import { type DialerSession, dialerSession } from '../../tunnel/remotedialer/dialer.ts';
 import { websocketAcceptor } from '../../tunnel/remotedialer/websocket.ts';
 import { connectTunnel } from '../../tunnel/session.ts';
 import { sessionUpstream } from '../../tunnel/session-upstream.ts';
 import type { ResourceInfo } from '../http/resource.ts';
-import { badRequest, conflict, StatusError, serviceUnavailable, tooManyRequests, unauthorized } from '../http/status.ts';
 import { clusternetUpstream } from './clusternet.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import type { Admitted } from './gate.ts';

@@ -1,5 +1,5 @@
+import { notFound, serviceUnavailable } from '../../kube/status.ts';
 import type { Upstream } from '../../tunnel/upstream.ts';
-import { notFound, serviceUnavailable } from '../http/status.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import type { TunnelDirectory } from './tunnel-directory.ts';
 

@@ -1,4 +1,4 @@
-import { tooManyRequests } from '../http/status.ts';
+import { tooManyRequests } from '../../kube/status.ts';
 
 /** How many requests may be in tunnels at once. */
 export type SocketLimits = { perUser: number; perCluster: number };

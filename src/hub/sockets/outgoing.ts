@@ -1,9 +1,9 @@
+import { badRequest, forbidden } from '../../kube/status.ts';
 import type { Caller, ChildCredential } from '../../tunnel/caller.ts';
 import { endToEnd } from '../../tunnel/headers.ts';
 import type { RawHeaders } from '../../tunnel/upstream.ts';
 import { isWithheld } from '../../tunnel/withheld.ts';
 import type { UserInfo } from '../auth/user.ts';
-import { badRequest, forbidden } from '../http/status.ts';
 
 /** Said by whoever calls us; only the front proxy is believed. */
 const FORWARDED = /^(x-forwarded-|forwarded$|x-real-ip$)/;

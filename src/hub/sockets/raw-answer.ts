@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { StatusError } from '../../kube/status.ts';
 import type { RawHeaders } from '../../tunnel/upstream.ts';
-import type { StatusError } from '../http/status.ts';
 
 /** Answers on a connection that Node has handed over for an upgrade: the head by hand, and the connection ends with the answer. */
 export function writeHead(socket: Duplex, code: number, headers: RawHeaders): void {

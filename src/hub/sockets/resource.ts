@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
+import { methodNotAllowed } from '../../kube/status.ts';
 import type { ApiResource, Verb } from '../http/resource.ts';
-import { methodNotAllowed } from '../http/status.ts';
 
 const VERBS: readonly Verb[] = ['create', 'delete', 'get', 'patch', 'update'];
 

@@ -1,8 +1,8 @@
+import { badRequest, methodNotAllowed, pathNotFound } from '../../kube/status.ts';
 import { AGENT_AUTHORITY, DIRECT_AUTHORITY, SOCKETS_API } from '../../tunnel/protocol.ts';
 import { parseTarget, refused } from '../../tunnel/target.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
 import type { ResourceInfo, Verb } from '../http/resource.ts';
-import { badRequest, methodNotAllowed, pathNotFound } from '../http/status.ts';
 import { targetFailure } from './target-failure.ts';
 
 const PREFIX = `${SOCKETS_API}/sockets/`;

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Duplex, Writable } from 'node:stream';
 import type { Registry } from 'prom-client';
+import { badRequest, methodNotAllowed, type StatusError } from '../../kube/status.ts';
 import { encodeCaller } from '../../tunnel/caller.ts';
 import { announcesBody, endToEnd } from '../../tunnel/headers.ts';
 import { joinStreams } from '../../tunnel/join.ts';
@@ -8,7 +9,6 @@ import { UPGRADE_TOKEN } from '../../tunnel/protocol.ts';
 import type { RequestHead, UpgradeAnswer } from '../../tunnel/upstream.ts';
 import type { ResourceInfo } from '../http/resource.ts';
 import { respondError } from '../http/respond.ts';
-import { badRequest, methodNotAllowed, type StatusError } from '../http/status.ts';
 import { answerHeaders, answerRequest, redirectError } from './answer-request.ts';
 import { type AttachSettings, attachments } from './attach.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';

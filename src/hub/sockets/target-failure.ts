@@ -1,5 +1,5 @@
+import { badGateway, badRequest, forbidden, type StatusError, serviceUnavailable, timeout, tooManyRequests } from '../../kube/status.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
-import { badGateway, badRequest, forbidden, type StatusError, serviceUnavailable, timeout, tooManyRequests } from '../http/status.ts';
 
 /** Why a target did not answer, as a Status. Whatever is not known is a broken gateway. */
 export function targetFailure(error: Error): StatusError {

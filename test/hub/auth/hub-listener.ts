@@ -9,8 +9,8 @@ import type { ReviewOptions } from '../../../src/hub/auth/review.ts';
 import { tokenReviewer } from '../../../src/hub/auth/token-review.ts';
 import type { ServingPair } from '../../../src/hub/certificates/serving.ts';
 import type { RequestInfo } from '../../../src/hub/http/resource.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { listenerTlsOptions, renewConnections, updateSecureContext } from '../../../src/hub/http/tls.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 import type { LoopbackApi } from './loopback-api.ts';
 
 /** The hub's own parts on a real TLS listener: authenticate, authorise `create nodes/restart`, then the side effect, which is counted. */

@@ -4,7 +4,7 @@ import { authorizer } from '../../../src/hub/auth/authorizer.ts';
 import type { Caller } from '../../../src/hub/auth/caller.ts';
 import { tokenReviewer } from '../../../src/hub/auth/token-review.ts';
 import type { RequestInfo } from '../../../src/hub/http/resource.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 import { type CallAnswer, call } from './call.ts';
 import { eventually } from './eventually.ts';
 import { AUTHENTICATION, authenticationConfigMap, type HubListener, hubListener } from './hub-listener.ts';

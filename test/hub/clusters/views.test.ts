@@ -7,9 +7,9 @@ import { InfraCluster as InfraClusterSchema } from '../../../src/hub/clusters/sc
 import { parseTarget, requestInfo } from '../../../src/hub/http/request-info.ts';
 import type { ResourceInfo } from '../../../src/hub/http/resource.ts';
 import { routes } from '../../../src/hub/http/routes.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { toTable } from '../../../src/hub/http/table.ts';
 import { CLUSTERS_API, registrationName } from '../../../src/kube/clusternet.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 import { cleanUp } from '../../support/clean-up.ts';
 import type { KubeApi } from '../../support/kube-api.ts';
 import { hubProcess, ID, type Process, parentApi, REQUESTS } from './harness.ts';

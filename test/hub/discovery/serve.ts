@@ -1,6 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { StatusError } from '../../../src/hub/http/status.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 export type Answer = { code: number; headers: IncomingHttpHeaders; body: string };
 export type Serving = {

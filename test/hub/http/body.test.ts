@@ -6,8 +6,8 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { duplicateFields, parseBody, readBody } from '../../../src/hub/http/body.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { MAX_YAML_BYTES } from '../../../src/hub/http/yaml-body.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const MIB = 1024 * 1024;
 type Outcome = { value?: unknown; code?: number; reason?: string; message?: string };

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { toStatusError } from '../../../src/hub/http/errors.ts';
-import { notFound } from '../../../src/hub/http/status.ts';
 import { KubeError, KubeUnreachableError } from '../../../src/kube/errors.ts';
+import { notFound } from '../../../src/kube/status.ts';
 
 function told(error: unknown) {
   const logged: [string, unknown][] = [];

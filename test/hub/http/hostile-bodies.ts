@@ -1,7 +1,7 @@
 // Run by body.test.ts in a process of its own: prints how many bytes of resident memory each hostile body added, and its code, as JSON.
 import { parseBody } from '../../../src/hub/http/body.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { MAX_YAML_BYTES } from '../../../src/hub/http/yaml-body.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const SIZE = 3 * 1024 * 1024;
 const fill = (text: string, size: number) => text.repeat(Math.floor(size / text.length));

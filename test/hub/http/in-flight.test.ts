@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { inFlightLimiter } from '../../../src/hub/http/in-flight.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const code = (work: () => unknown) => {
   try {

@@ -2,9 +2,9 @@ import { expect, test } from 'vitest';
 import { age } from '../../../src/hub/http/duration.ts';
 import { parseAccept } from '../../../src/hub/http/negotiate.ts';
 import { optionsFromQuery } from '../../../src/hub/http/query-options.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { decode } from '../../../src/hub/http/validate.ts';
 import { API_VERSION, RestartOptions } from '../../../src/hub/nodes/schema.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const SIZE = 100_000;
 const fill = (unit: string, end = '') => unit.repeat(SIZE / unit.length) + end;

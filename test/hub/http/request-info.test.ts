@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { authorisedName, parseTarget, requestInfo } from '../../../src/hub/http/request-info.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const BASE = '/apis/infraops.michael.io/v1';
 

@@ -4,9 +4,9 @@ import { Compile } from 'typebox/compile';
 import { expect, test } from 'vitest';
 import { parseBody } from '../../../src/hub/http/body.ts';
 import { optionsFromQuery, queryFields, readOptions } from '../../../src/hub/http/query-options.ts';
-import { type StatusCause, StatusError } from '../../../src/hub/http/status.ts';
 import { decode, type FieldValidation, fieldValidation } from '../../../src/hub/http/validate.ts';
 import { API_VERSION, CancelOptions, GROUP, NodeOperation, RestartOptions } from '../../../src/hub/nodes/schema.ts';
+import { type StatusCause, StatusError } from '../../../src/kube/status.ts';
 
 const object = { group: GROUP, kind: 'nodes/restart', name: 'n1' };
 const expected = { kind: 'RestartOptions', apiVersion: API_VERSION, object };

@@ -3,12 +3,12 @@ import { Registry } from 'prom-client';
 import { parseTarget, requestInfo } from '../../../src/hub/http/request-info.ts';
 import type { ResourceInfo } from '../../../src/hub/http/resource.ts';
 import { routes } from '../../../src/hub/http/routes.ts';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import type { Cloud, PowerState } from '../../../src/hub/nodes/clouds/cloud.ts';
 import { ProviderIDError } from '../../../src/hub/nodes/clouds/provider-id.ts';
 import { nodeRoom } from '../../../src/hub/nodes/node-room.ts';
 import { DEFAULT_NODE_SETTINGS, type NodeSettings } from '../../../src/hub/nodes/settings.ts';
 import type { EventInput } from '../../../src/kube/events.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 import { type KubeApi, kubeApi, type Stored } from '../../support/kube-api.ts';
 import { eventually } from '../auth/eventually.ts';
 

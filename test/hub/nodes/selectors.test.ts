@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { StatusError } from '../../../src/hub/http/status.ts';
 import { fromConfigMap, nodeLabel, operationName } from '../../../src/hub/nodes/operations/store.ts';
 import { nodeFieldSelector, operationSelectors, parseFieldSelector } from '../../../src/hub/nodes/selectors.ts';
+import { StatusError } from '../../../src/kube/status.ts';
 
 const OURS = 'infraops.michael.io/object=operation';
 const code = (work: () => unknown) => {
