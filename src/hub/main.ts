@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { FlagError, usage } from '../kube/flags.ts';
+import { tuneHeapGrowth } from '../kube/heap-growth.ts';
 import { VERSION } from '../kube/version.ts';
 import { FLAGS } from './hub-flags.ts';
 import { type Options, parseOptions } from './options.ts';
@@ -28,6 +29,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 2;
   }
 
+  tuneHeapGrowth();
   const log = pino(
     { level: LEVELS[Math.min(options.verbosity, LEVELS.length - 1)] ?? 'info', base: null },
     pino.destination({ fd: 2, sync: true }),
