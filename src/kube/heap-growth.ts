@@ -2,7 +2,7 @@ import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 
 /** Garbage that may stand beside what is alive before all of it is looked through. */
 const SLACK_BYTES = 80 * 1024 * 1024;
-const [LEAST_PERCENT, MOST_PERCENT] = [50, 400];
+const [LEAST_PERCENT, MOST_PERCENT] = [50, 1_000];
 const LOOK_MS = 10_000;
 
 /**

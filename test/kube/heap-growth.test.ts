@@ -6,7 +6,7 @@ const PASS_BUFFERS = `
   const { PerformanceObserver, constants } = await import('node:perf_hooks');
   let major = 0;
   new PerformanceObserver((list) => { for (const { detail } of list.getEntries()) if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) major++; }).observe({ entryTypes: ['gc'] });
-  const alive = Array.from({ length: 20_000 }, (_, at) => ({ at }));
+  const alive = Array.from({ length: 200_000 }, (_, at) => ({ at }));
   const queue = [];
   for (let round = 0; round < 1_200; round++) {
     for (let at = 0; at < 64; at++) { queue.push(Buffer.allocUnsafeSlow(16_384)); if (queue.length > 64) queue.shift(); }
