@@ -84,6 +84,7 @@ export function discoveryTests(env: HubEnv): void {
       'nodeoperations',
       'nodeoperations/cancel',
       'clusters',
+      ...['lifecycle', 'restart', 'repair', 'kubeconfig', 'audit', 'log', 'metrics', 'certs'].map((name) => `clusters/${name}`),
     ]);
     const sockets = (await raw('/apis/proxies.clusternet.io/v1alpha1')) as { resources: { name: string }[] };
     expect(sockets.resources.map(({ name }) => name)).toEqual(['sockets', 'sockets/proxy', 'sockets/attach']);

@@ -5,7 +5,7 @@ import { API } from './api.ts';
 import { clusterNote } from './clusters.ts';
 import { ago } from './duration.ts';
 import { type Flag, type ParsedFlags, parseFlags } from './flags.ts';
-import { commandIndex, commandNamed, INFRA } from './infra.ts';
+import { findCommand, INFRA } from './infra.ts';
 import { readKubeconfig } from './kubeconfig-file.ts';
 import { KUBECTL_FLAGS } from './kubectl-flags.ts';
 import { isFinal, nameOf } from './operations.ts';
@@ -44,10 +44,9 @@ export async function complete(plugin: 'restart' | 'infra', args: readonly strin
 }
 
 async function answerFor(plugin: 'restart' | 'infra', before: readonly string[], current: string): Promise<Answer> {
-  const at = plugin === 'infra' ? commandIndex(before) : -1;
-  const command = plugin === 'infra' ? commandNamed(before[at] ?? '') : restart;
+  const found = plugin === 'infra' ? findCommand(before) : { command: restart, rest: [...before], group: undefined };
+  const { command, rest: given } = found;
   const flags = [...(command?.flags ?? []), ...KUBECTL_FLAGS];
-  const given = before.filter((_, index) => index !== at);
 
   const equals = /^--([^=]+)=(.*)$/s.exec(current);
   if (equals) {
@@ -61,11 +60,7 @@ async function answerFor(plugin: 'restart' | 'infra', before: readonly string[],
       flags.map((flag) => `--${flag.name}\t${flag.help}`),
       current,
     );
-  if (!command)
-    return matching(
-      [...INFRA.map(({ name, summary }) => `${name.slice('kubectl infra '.length)}\t${summary}`), 'help\tHelp on a command'],
-      current,
-    );
+  if (!command) return matching(commandWords(found.group), current);
   switch (command.words) {
     case 'nodes':
       return await nodes(current, lenient(given, flags));
@@ -80,6 +75,19 @@ async function answerFor(plugin: 'restart' | 'infra', before: readonly string[],
     default:
       return none();
   }
+}
+
+/** The words that can be the next of a command's name; those of commands that share one stand once. */
+function commandWords(group: string | undefined): string[] {
+  const prefix = `kubectl infra ${group === undefined ? '' : `${group} `}`;
+  const words = new Map<string, string>();
+  for (const { name, summary } of INFRA) {
+    if (!name.startsWith(prefix)) continue;
+    const [word = '', ...more] = name.slice(prefix.length).split(' ');
+    if (!words.has(word)) words.set(word, more.length > 0 ? 'The single-node clusters on machines' : summary);
+  }
+  if (group === undefined) words.set('help', 'Help on a command');
+  return [...words].map(([word, summary]) => `${word}\t${summary}`);
 }
 
 const none = (): Answer => ({ candidates: [], directive: NO_FILES });

@@ -25,7 +25,7 @@ Needs kube-apiserver with --enable-bootstrap-token-auth, as kubeadm sets it. RBA
   examples: [
     'kubectl infra join-command --cluster-name=edge-1',
     'kubectl infra join-command --ttl=1h --print=manifest | kubectl --context edge-1 apply -f -',
-    'kubectl infra join-command --print=machine --parent-url=https://parent.example.com:6443 --type=EdgeCluster',
+    'kubectl infra join-command --machine --parent-url=https://parent.example.com:6443 --type=EdgeCluster',
   ],
   flags: [
     { name: 'ttl', kind: 'text', placeholder: 'DURATION', help: 'How long the token lives, from 1m to 720h', default: '24h' },
@@ -41,7 +41,7 @@ Needs kube-apiserver with --enable-bootstrap-token-auth, as kubeadm sets it. RBA
       name: 'print',
       kind: 'text',
       placeholder: 'FORM',
-      help: 'kubectl: commands; manifest: only the objects, for a pipe; machine: commands for a machine without Kubernetes',
+      help: 'kubectl: commands; manifest: only the objects, for a pipe; machine: commands for a machine without Kubernetes, which the parent can make a cluster',
       default: 'kubectl',
       choices: [
         'kubectl\tcommands for the other cluster',
@@ -49,13 +49,15 @@ Needs kube-apiserver with --enable-bootstrap-token-auth, as kubeadm sets it. RBA
         'machine\tcommands for a machine without Kubernetes',
       ],
     },
+    { name: 'machine', kind: 'switch', help: 'The same as --print=machine', default: 'false' },
     dryRunFlag('print with a placeholder, and make no token', 'have the API server check it, and make no token'),
   ],
   run: async ({ flags, stdio, api, signal }) => {
     if (flags.words.length > 0) throw new UsageError(`join-command takes no arguments, "${flags.words[0]}" is one; use --cluster-name`);
     const ttl = parseDuration(flags.text('ttl') ?? '24h', 'ttl');
     if (ttl < 60_000 || ttl > LONGEST_MS) throw new UsageError('--ttl is from 1m to 720h');
-    const print = flags.text('print') ?? 'kubectl';
+    const print = flags.text('print') ?? (flags.on('machine') ? 'machine' : 'kubectl');
+    if (flags.on('machine') && print !== 'machine') throw new UsageError(`give either --machine or --print=${print}`);
     if (!isPrint(print)) throw new UsageError(`--print=${print}: allowed forms are ${Object.keys(PRINT).join(', ')}`);
     const dryRun = dryRunOf(flags);
     const clusterName = word(flags, 'cluster-name', /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/, 60);

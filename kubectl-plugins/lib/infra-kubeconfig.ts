@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { stringify } from 'yaml';
 import type { InfraCluster } from '../../src/hub/clusters/schema.ts';
 import { KubeError } from '../../src/kube/errors.ts';
+import { adminKubeconfig } from './admin-kubeconfig.ts';
 import { CHILD_CREDENTIAL_FLAGS, childCredential } from './child-credential.ts';
 import { type ChildEntries, childCluster, childUser, standalone } from './child-entries.ts';
 import { clusterName, clusterNote, isClusterID, readCluster } from './clusters.ts';
@@ -27,13 +28,16 @@ It signs in here as you do now (certificate, token file, exec plugin: copied as 
 them rights there. Or bring a credential of the child (--as-child-token-file, --child-kubeconfig). --direct leads to the hub's own address instead
 of through kube-apiserver, which is faster for large answers; it takes bearer tokens and client certificates of this cluster.
 The kubeconfig goes to stdout, to a new file (-o, mode 0600), or as another context into your own kubeconfig (--merge); -n sets the context's
-namespace. RBAC: "get" on clusters of infraops.michael.io, and on sockets/proxy of proxies.clusternet.io the verbs that you want to use.`,
+namespace. RBAC: "get" on clusters of infraops.michael.io, and on sockets/proxy of proxies.clusternet.io the verbs that you want to use.
+--admin gives instead the own kubeconfig of a cluster that was made by kubectl infra lifecycle: all rights there, from wherever its machine can be reached.
+RBAC: "get" on clusters/kubeconfig of infraops.michael.io.`,
   examples: [
     'kubectl infra kubeconfig edge-1 > edge-1.kubeconfig',
     'kubectl infra kubeconfig edge-1 --merge && kubectl --context edge-1 get pods -A',
     'kubectl infra kubeconfig edge-1 --direct -o edge-1.kubeconfig',
     'kubectl infra kubeconfig edge-1 --direct=https://hub.example.com:6443 --merge --context-name edge-1-direct',
-    'kubectl infra kubeconfig edge-1 --as-child-token-file=token -o edge-1-admin.kubeconfig',
+    'kubectl infra kubeconfig edge-1 --as-child-token-file=token -o edge-1-sa.kubeconfig',
+    'kubectl infra kubeconfig edge-1 --admin -o edge-1-admin.kubeconfig',
   ],
   flags: [
     {
@@ -52,6 +56,7 @@ namespace. RBAC: "get" on clusters of infraops.michael.io, and on sockets/proxy 
     { name: 'merge', kind: 'switch', help: 'Add a context to your kubeconfig, or renew it; the current context stays', default: 'false' },
     { name: 'output', short: 'o', kind: 'text', placeholder: 'FILE', help: 'Write to this new file instead of stdout' },
     { name: 'overwrite', kind: 'switch', help: 'Replace a file or entries of that name that are there', default: 'false' },
+    { name: 'admin', kind: 'switch', help: "The own kubeconfig of the cluster's administrator, from its machine", default: 'false' },
     ...CHILD_CREDENTIAL_FLAGS,
   ],
   words: 'clusters',
@@ -60,6 +65,7 @@ namespace. RBAC: "get" on clusters of infraops.michael.io, and on sockets/proxy 
     const [word, ...more] = flags.words.map(clusterName);
     if (word === undefined || more.length > 0) throw new UsageError('which cluster? Give one name, see kubectl infra clusters');
     const file = flags.text('output');
+    if (flags.on('admin')) return writeOut(session, await adminKubeconfig(session, word));
     if (flags.on('merge') && file) throw new UsageError('give either --merge or --output, not both');
     const contextName = flags.text('context-name');
     if (contextName === '') throw new UsageError('--context-name is empty');
@@ -86,18 +92,23 @@ namespace. RBAC: "get" on clusters of infraops.michael.io, and on sockets/proxy 
       namespace: flags.text('namespace') || undefined,
     };
     if (flags.on('merge')) return await merge(session, entries, access, id, child === undefined);
-    const text = stringify(standalone(entries), { lineWidth: 0, aliasDuplicateObjects: false });
-    if (!file || file === '-') {
-      stdio.out(text);
-      return EXIT.done;
-    }
-    if (existsSync(file) && !flags.on('overwrite'))
-      throw new ExitError(EXIT.error, `${file} is there already: use --overwrite, or --merge to add to it`);
-    writeAtomically(resolve(file), text);
-    stdio.out(`${file} written; use it: kubectl --kubeconfig ${file} get pods -A\n`);
-    return EXIT.done;
+    return writeOut(session, stringify(standalone(entries), { lineWidth: 0, aliasDuplicateObjects: false }));
   },
 };
+
+/** To stdout, or to the file of --output. */
+function writeOut({ flags, stdio }: Session, text: string): ExitCode {
+  const file = flags.text('output');
+  if (!file || file === '-') {
+    stdio.out(text);
+    return EXIT.done;
+  }
+  if (existsSync(file) && !flags.on('overwrite'))
+    throw new ExitError(EXIT.error, `${file} is there already: use --overwrite, or --merge to add to it`);
+  writeAtomically(resolve(file), text);
+  stdio.out(`${file} written; use it: kubectl --kubeconfig ${file} get pods -A\n`);
+  return EXIT.done;
+}
 
 /** Id and name of the cluster. Who may use a cluster need not be allowed to look at clusters: then its id is enough. */
 async function find(session: Session, word: string, direct: boolean): Promise<{ id: string; name: string; cluster?: InfraCluster }> {

@@ -14,9 +14,8 @@ export type Join = {
 const NAMESPACE = 'clusternet-system';
 const PARENT = 'fairlead-agent-parent';
 const BOOTSTRAP = 'fairlead-agent-bootstrap';
-/** Where deploy/agent/out-of-cluster looks, and as whom. */
+/** Where the service of deploy/machine looks. It runs as root, and nobody else reads its files. */
 const FOLDER = '/etc/fairlead-agent';
-const GROUP = 'fairlead-agent';
 
 /** The objects that deploy/agent needs in the child, as YAML. */
 export function joinManifest({ parent, token, clusterName }: Join): string {
@@ -66,10 +65,10 @@ export function joinMachine(join: Join): string {
     ...(clusterName ? [`--cluster-name=${clusterName}`] : []),
     ...furtherFlags(join),
   ];
-  const file = (name: string, text: string) => [`install -m 0640 -g ${GROUP} /dev/stdin ${FOLDER}/${name} <<'END'`, `${text}END`];
+  const file = (name: string, text: string) => [`install -m 0600 /dev/stdin ${FOLDER}/${name} <<'END'`, `${text}END`];
   return [
-    '# As root on the machine that joins, after the service was installed (deploy/agent/README.md, "On a machine"):',
-    `install -d -m 0750 -g ${GROUP} ${FOLDER}`,
+    '# As root on the machine that joins, after the package fairlead-agent was installed (deploy/machine/README.md):',
+    `install -d -m 0700 ${FOLDER}`,
     ...file('bootstrap-token', `${token}\n`),
     ...(parent.ca ? file('parent-ca.crt', parent.ca) : []),
     ...file('agent.env', `FAIRLEAD_AGENT_FLAGS=${flags.join(' ')}\n`),

@@ -6,6 +6,8 @@ import type { Stdio } from './stdio.ts';
 export type Progress = {
   /** The node's operation has a new state. */
   changed(node: string, operation: NodeOperation): void;
+  /** The same for what is no operation of a node: a phase in a few words, and a detail. */
+  state(name: string, phase: string, detail: string): void;
   /** Something about the node that is no state, for example a lost connection. */
   note(node: string, text: string): void;
   /** The node is done with: its line goes away. */
@@ -20,7 +22,7 @@ type Line = { phase: string; detail: string; began: number };
 
 /** `quiet` shows nothing at all. */
 export function progress(stdio: Stdio, quiet = false): Progress {
-  if (quiet) return { changed() {}, note() {}, ended() {}, around: (write) => write(), close() {} };
+  if (quiet) return { changed() {}, state() {}, note() {}, ended() {}, around: (write) => write(), close() {} };
   return stdio.live ? liveProgress(stdio) : plainProgress(stdio);
 }
 
@@ -40,11 +42,10 @@ function plainProgress(stdio: Stdio): Progress {
     line.shown = text;
     stdio.err(`${node}: ${text} (${shortDuration(performance.now() - line.began)})\n`);
   };
+  const state = (name: string, phase: string, detail: string) => say(name, `${phase}${detail ? `: ${detail}` : ''}`);
   return {
-    changed(node, operation) {
-      const detail = detailOf(operation);
-      say(node, `${operation.status?.phase ?? 'Pending'}${detail ? `: ${detail}` : ''}`);
-    },
+    changed: (node, operation) => state(node, operation.status?.phase ?? 'Pending', detailOf(operation)),
+    state,
     note: say,
     ended: (node) => void lines.delete(node),
     around: (write) => write(),
@@ -89,6 +90,7 @@ function liveProgress(stdio: Stdio): Progress {
   };
   return {
     changed: (node, operation) => update(node, { phase: operation.status?.phase ?? 'Pending', detail: detailOf(operation) }),
+    state: (name, phase, detail) => update(name, { phase, detail }),
     note: (node, text) => update(node, { detail: text }),
     ended(node) {
       lines.delete(node);

@@ -7,12 +7,15 @@ import type { StatusError } from '../kube/status.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
 import { type Clusters, clusterRoom } from './clusters/cluster-room.ts';
 import { watchParentCA } from './clusters/parent-ca.ts';
+import { lifecycleSubresources } from './lifecycle/subresources.ts';
 import type { Options } from './options.ts';
 import { allConnections } from './sockets/connections.ts';
+import { findUpstream } from './sockets/find-upstream.ts';
 import type { StillAllowed } from './sockets/gate.ts';
 import { localTunnels } from './sockets/peers/local-tunnels.ts';
 import { hubPeers } from './sockets/peers/peers.ts';
 import { type SocketRoom, socketRoom } from './sockets/socket-room.ts';
+import { targetFailure } from './sockets/target-failure.ts';
 import { tunnelDirectory } from './sockets/tunnel-directory.ts';
 
 export type ChildrenOptions = {
@@ -72,9 +75,10 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
           onError,
           onNews: given.onNews,
         });
+  const connections = allConnections(directory, peers);
   const clusters = clusterRoom({
     client,
-    connections: allConnections(directory, peers),
+    connections,
     settings: {
       approval: { groups: settings.approveGroups },
       tokenSeconds: settings.tokenSeconds,
@@ -84,6 +88,14 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
     },
     registry: given.registry,
     events: given.events,
+    subresources: (find) =>
+      lifecycleSubresources({
+        // The name under which it was asked for, which need not be that of the ManagedCluster.
+        find: (name) => ({ ...find(name), name }),
+        upstream: ({ id, name }) => findUpstream({ id, name }, directory, peers),
+        protocol: ({ id }) => connections.get(id)?.protocol,
+        failure: targetFailure,
+      }),
     signal,
     onError,
   });

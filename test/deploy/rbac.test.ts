@@ -211,15 +211,38 @@ describe('roles for people', () => {
   });
 
   test('a user of clusters may send requests through every tunnel, a viewer only look; who lets clusters in may not enter them', () => {
-    const viewer = ['cluster infraops.michael.io/clusters get,list,watch'];
-    expect(rights('fairlead-cluster-viewer')).toEqual(viewer);
-    expect(rights('fairlead-cluster-user')).toEqual([
-      ...viewer,
-      'cluster proxies.clusternet.io/sockets/proxy get,create,update,patch,delete',
+    const seeing = 'cluster infraops.michael.io/clusters get,list,watch';
+    expect(rights('fairlead-cluster-viewer')).toEqual([
+      seeing,
+      ...['lifecycle', 'certs', 'audit', 'log', 'metrics'].map((name) => `cluster infraops.michael.io/clusters/${name} get`),
     ]);
+    expect(rights('fairlead-cluster-user')).toEqual([seeing, 'cluster proxies.clusternet.io/sockets/proxy get,create,update,patch,delete']);
     expect(rights('fairlead:cluster-approver')).toEqual([
       'cluster clusters.clusternet.io/clusterregistrationrequests get,list,watch,patch,approve',
       'cluster clusters.clusternet.io/managedclusters get,list,watch',
     ]);
+  });
+
+  test("an operator of clusters is a viewer who acts; the administrator's kubeconfig of a cluster is apart", () => {
+    const allowed = (name: string) =>
+      lines(one(base, 'ClusterRole', name)).flatMap((line) => {
+        const [, resource = '', verbs = ''] = line.split(' ');
+        return verbs.split(',').map((verb) => `${verb} ${resource.split('/')[1]}/${resource.split('/')[2] ?? ''}`);
+      });
+    const viewer = allowed('fairlead-cluster-viewer');
+    const operator = allowed('fairlead-cluster-operator');
+    expect(viewer.filter((right) => !operator.includes(right))).toEqual([]);
+    expect(operator.filter((right) => !viewer.includes(right)).sort()).toEqual([
+      'create clusters/lifecycle',
+      'create clusters/repair',
+      'create clusters/restart',
+      'delete clusters/certs',
+      'delete clusters/lifecycle',
+      'patch clusters/lifecycle',
+      'update clusters/lifecycle',
+    ]);
+    expect(allowed('fairlead-cluster-kubeconfig')).toEqual(['get clusters/kubeconfig']);
+    const mayHave = ofKind(base, 'ClusterRole').filter((role) => lines(role).some((line) => line.includes('clusters/kubeconfig')));
+    expect(mayHave.map(({ metadata }) => metadata.name)).toEqual(['fairlead-cluster-kubeconfig']);
   });
 });

@@ -126,7 +126,7 @@ test('flags that the objects have no place for', async () => {
 
 test('commands for a machine, which the agent understands', async () => {
   const { stdout } = await joinCommand(
-    '--print=machine',
+    '--machine',
     '--type=EdgeCluster',
     '--cluster-name=edge.bern',
     '--parent-url=https://parent.example.test:6443/',
@@ -147,7 +147,7 @@ test('commands for a machine, which the agent understands', async () => {
   });
   expect(readFileSync(`${folder}/bootstrap-token`, 'utf8')).toBe(`${token}\n`);
   expect(readFileSync(`${folder}/parent-ca.crt`, 'utf8').trim()).toBe(parent.authority.certificate.trim());
-  expect([statSync(`${folder}/bootstrap-token`).mode & 0o777, statSync(folder).mode & 0o777]).toEqual([0o640, 0o750]);
+  expect([statSync(`${folder}/bootstrap-token`).mode & 0o777, statSync(folder).mode & 0o777]).toEqual([0o600, 0o700]);
 });
 
 test('only certificates of the CA file are handed on', async () => {
@@ -206,5 +206,6 @@ test('what cannot be handed on safely is refused before a token is made', async 
   ]) {
     expect(await joinCommand(wrong), wrong).toMatchObject({ code: 2, stdout: '' });
   }
+  expect(await joinCommand('--machine', '--print=manifest')).toMatchObject({ code: 2, stdout: '' });
   expect(parent.writes()).toEqual([]);
 });

@@ -118,10 +118,10 @@ export async function runningHub(
           path,
           agent: false,
           headers: {
+            ...(body !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
             ...headers,
             ...(user !== undefined && { 'x-remote-user': user, 'x-remote-group': groups }),
             ...(token && { authorization: `Bearer ${token}` }),
-            ...(body !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
           },
           ...(user !== undefined && { cert: proxy.cert, key: proxy.key }),
         },

@@ -3,7 +3,7 @@ import { CLUSTERS_API, type ManagedCluster } from '../../kube/clusternet.ts';
 import { isNotFound } from '../../kube/errors.ts';
 import { notFound, serviceUnavailable } from '../../kube/status.ts';
 import { passList, passWatch, type View } from '../http/passthrough.ts';
-import type { ApiResource, Handler, Reply } from '../http/resource.ts';
+import type { ApiResource, Handler, Reply, Subresource } from '../http/resource.ts';
 import { clusterColumns } from './columns.ts';
 import type { ClusterRoom } from './room.ts';
 import { API_VERSION, GROUP, InfraCluster, VERSION } from './schema.ts';
@@ -12,8 +12,12 @@ import { infraCluster, type shownNames } from './view.ts';
 
 const COLLECTION = `${CLUSTERS_API}/managedclusters`;
 
-/** The resource `clusters`: a view over ManagedClusters of all namespaces. */
-export function clusterResources(room: ClusterRoom, names: ReturnType<typeof shownNames>): ApiResource[] {
+/** The resource `clusters`: a view over ManagedClusters of all namespaces, with subresources that others answer. */
+export function clusterResources(
+  room: ClusterRoom,
+  names: ReturnType<typeof shownNames>,
+  subresources: readonly Subresource[],
+): ApiResource[] {
   const show = (raw: ManagedCluster) => infraCluster(raw, names.nameOf(raw), room);
   const view: View<ManagedCluster> = {
     client: room.client,
@@ -62,7 +66,7 @@ export function clusterResources(room: ClusterRoom, names: ReturnType<typeof sho
       list,
       get,
       selectableFields: CLUSTER_FIELDS,
-      subresources: [],
+      subresources: [...subresources],
     },
   ];
 }

@@ -1,4 +1,4 @@
-import type { ApiResource, Subresource, Verb } from '../http/resource.ts';
+import { type ApiResource, CHANGE_VERBS, type Subresource, type Verb } from '../http/resource.ts';
 import { jsonDocument, type StaticDocument } from './document.ts';
 
 /** Media type of aggregated discovery; the aggregator takes the answer only with these very parameters. */
@@ -12,10 +12,10 @@ export type DiscoveryDocuments = { byPath: ReadonlyMap<string, StaticDocument>; 
 
 const OBJECT_VERBS: readonly Verb[] = ['get', 'list', 'watch'];
 
-/** RBAC verbs of a subresource: POST is `create`. */
+/** RBAC verbs of a subresource: POST is `create`, PUT `update`. */
 export function subresourceVerbs(subresource: Subresource): Verb[] {
   if (subresource.verbs) return [...subresource.verbs];
-  return [...(subresource.create ? (['create'] as const) : []), ...(subresource.get ? (['get'] as const) : [])];
+  return ([...CHANGE_VERBS, 'get'] as const).filter((verb) => subresource[verb] !== undefined).sort();
 }
 
 /** Resources by group and version. The first version given of a group is its preferred one. */

@@ -53,7 +53,7 @@ function operationObject(operation: Operation, components: Components): object {
     tags: [`${operation.gvk.group}_${operation.gvk.version}`],
     description: operation.summary,
     operationId: operation.id,
-    ...(body && { consumes: ['application/json', 'application/yaml'] }),
+    ...(body && { consumes: operation.consumes }),
     produces: operation.produces,
     parameters: [...(bodyParameter ? [bodyParameter] : []), ...operation.parameters.map((one) => queryParameter(one, components))],
     responses: {

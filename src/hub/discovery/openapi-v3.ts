@@ -65,7 +65,7 @@ function operationObject(operation: Operation, components: Components): object {
     description: operation.summary,
     operationId: operation.id,
     parameters: operation.parameters.map((one) => queryParameter(one, components)),
-    ...(body && { requestBody: { content: content(['application/json', 'application/yaml'], reference(body)) } }),
+    ...(body && { requestBody: { content: content(operation.consumes, reference(body)) } }),
     responses: {
       // A dry run, and a request that was made before, create nothing.
       200: { description: 'OK', content: answered },

@@ -1,7 +1,7 @@
 import { type TObject, type TSchema, Type } from 'typebox';
 import { ListMeta } from '../http/meta.ts';
 import { queryFields } from '../http/query-options.ts';
-import type { ApiResource, QueryParameter, Subresource } from '../http/resource.ts';
+import { type ApiResource, type BodyType, CHANGE_VERBS, type QueryParameter, type Subresource } from '../http/resource.ts';
 import type { GroupVersion } from './documents.ts';
 
 export type Gvk = { group: string; version: string; kind: string };
@@ -12,26 +12,29 @@ export type Parameter = { name: string; description: string; schema: TSchema };
 /** One method of one path, before it is written down as OpenAPI 3.0 or Swagger 2.0. */
 export type Operation = {
   path: string;
-  method: 'get' | 'post';
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   id: string;
   summary: string;
   /** `x-kubernetes-action`. */
-  action: 'list' | 'get' | 'post';
+  action: 'list' | 'get' | 'post' | 'put' | 'patch' | 'delete';
   gvk: Gvk;
   parameters: Parameter[];
   /** Whether the path has `{name}`. */
   named: boolean;
   body?: TObject;
+  /** Media types of the body. */
+  consumes: readonly string[];
   code: number;
   /** undefined: text. */
   response?: TObject;
-  produces: string[];
+  produces: readonly string[];
 };
 
 /** What the documents of one group version are made from. `kinds` are the schemas that stand for a kind, by `$id`. */
 export type Description = { group: string; version: string; operations: Operation[]; kinds: Map<string, Gvk[]> };
 
 const OBJECT_TYPES = ['application/json', 'application/yaml'];
+const BODY_TYPES: readonly BodyType[] = ['application/json', 'application/yaml'];
 
 const query = (name: string, schema: TSchema, description: string): Parameter => ({ name, schema, description });
 const text = Type.String();
@@ -75,7 +78,11 @@ export function describe({ group, version, resources }: GroupVersion): Descripti
     operations.push(...objectOperations(resource, list));
     for (const subresource of resource.subresources) {
       if (subresource.response) isKind(subresource.response, kindOf(subresource.response, subresource.kind));
-      if (subresource.create?.body) isKind(subresource.create.body, subresource.create.bodyKind ?? subresource.kind);
+      for (const verb of CHANGE_VERBS) {
+        const change = subresource[verb];
+        if (change?.body) isKind(change.body, change.bodyKind ?? subresource.kind);
+        if (change?.response) isKind(change.response, kindOf(change.response, subresource.kind));
+      }
       operations.push(...subresourceOperations(resource, subresource));
     }
   }
@@ -110,7 +117,7 @@ const idOf = (r: ApiResource) => [...r.group.split(/[.-]/), r.version].map(capit
 
 function objectOperations(resource: ApiResource, list: TObject): Operation[] {
   const { group, version, kind, plural } = resource;
-  const common = { method: 'get' as const, gvk: { group, version, kind }, code: 200, produces: OBJECT_TYPES };
+  const common = { method: 'get' as const, gvk: { group, version, kind }, code: 200, produces: OBJECT_TYPES, consumes: [] };
   return [
     {
       ...common,
@@ -135,40 +142,59 @@ function objectOperations(resource: ApiResource, list: TObject): Operation[] {
   ];
 }
 
+/** HTTP method and operationId of each verb that changes something, as kube-apiserver has them. */
+const CHANGES = {
+  create: { method: 'post', word: 'create' },
+  update: { method: 'put', word: 'replace' },
+  patch: { method: 'patch', word: 'patch' },
+  delete: { method: 'delete', word: 'delete' },
+} as const;
+
 function subresourceOperations(resource: ApiResource, subresource: Subresource): Operation[] {
   const { group, version } = resource;
-  const { get, create, response } = subresource;
+  const { get, response } = subresource;
   const common = {
     path: `${pathOf(resource)}/{name}/${subresource.name}`,
     gvk: { group, version, kind: subresource.kind },
     named: true,
-    ...(response && { response }),
   };
   const suffix = idOf(resource) + capital(subresource.name);
   const operations: Operation[] = [];
   if (get) {
     operations.push({
       ...common,
+      ...(response && { response }),
       method: 'get',
       id: `read${suffix}`,
       summary: get.summary,
       action: 'get',
       parameters: (get.parameters ?? []).map(parameter),
       code: 200,
-      produces: get.produces ? [get.produces] : response ? OBJECT_TYPES : ['text/plain'],
+      consumes: [],
+      produces: get.produces ? [get.produces].flat() : response ? OBJECT_TYPES : ['text/plain'],
     });
   }
-  if (create) {
-    const { body } = create;
+  for (const verb of CHANGE_VERBS) {
+    const change = subresource[verb];
+    if (!change) continue;
+    const { method, word } = CHANGES[verb];
+    const { body, consumes = BODY_TYPES } = change;
+    const answered = change.response ?? response;
     operations.push({
       ...common,
-      method: 'post',
-      id: `create${suffix}`,
-      summary: create.summary,
-      action: 'post',
-      parameters: byName([...CREATE_PARAMETERS, ...(body ? bodyParameters(body) : []), ...(create.parameters ?? []).map(parameter)]),
-      code: create.code,
-      produces: response ? OBJECT_TYPES : ['text/plain'],
+      ...(answered && { response: answered }),
+      method,
+      id: `${word}${suffix}`,
+      summary: change.summary,
+      action: method,
+      parameters: byName([
+        ...(body || verb === 'create' ? CREATE_PARAMETERS : []),
+        ...(body ? bodyParameters(body) : []),
+        ...(change.parameters ?? []).map(parameter),
+      ]),
+      code: change.code,
+      consumes: body ? consumes : [],
+      produces: answered ? OBJECT_TYPES : ['text/plain'],
       ...(body && { body }),
     });
   }

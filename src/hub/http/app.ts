@@ -118,9 +118,9 @@ export function hubApp(options: AppOptions): RequestListener {
     const route = routes.find(info);
     const caller = callerOf(request);
     // The audit line comes first: what cannot be recorded must not be done.
-    if (route.mutating && options.auditProblem())
+    if (route.recorded && options.auditProblem())
       throw serviceUnavailable('the audit log cannot be written, so nothing is changed; try again later');
-    const wanted = route.longRunning ? { mediaType: 'application/json' } : negotiateReply(request, info);
+    const wanted = route.longRunning || route.negotiates ? { mediaType: 'application/json' } : negotiateReply(request, info);
     const leave = limiter.enter(caller.user.name, route.longRunning);
     const gone = new AbortController();
     response.once('close', () => {
@@ -140,7 +140,7 @@ export function hubApp(options: AppOptions): RequestListener {
       headers: request.headers,
       auditID,
       signal: AbortSignal.any([gone.signal, deadline]),
-      body: () => readBody(request, { signal: gone.signal }),
+      body: (how) => readBody(request, { ...how, signal: gone.signal }),
       warn: (text) => response.appendHeader('warning', warningHeader(text)),
       allowed: (verb) => authorizer.allowed(caller, info, verb),
     };

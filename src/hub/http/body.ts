@@ -1,12 +1,13 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { badRequest, StatusError, tooLarge, unsupportedMediaType } from '../../kube/status.ts';
 import { scanJson } from './json-scan.ts';
+import type { BodyOptions, BodyType } from './resource.ts';
 import { parseYaml } from './yaml-body.ts';
 
 /** Default limit of a body in bytes, that of kube-apiserver. */
 export const MAX_BODY_BYTES = 3 * 1024 * 1024;
 
-const TYPES = ['application/json', 'application/yaml'] as const;
+const TYPES: readonly BodyType[] = ['application/json', 'application/yaml'];
 const duplicates = new WeakMap<object, readonly string[]>();
 
 /** Paths of the fields that stood twice in the body that was parsed into `value`; decode() reports them. Empty for values from elsewhere. */
@@ -20,15 +21,21 @@ export function duplicateFields(value: unknown): readonly string[] {
  * that cannot be read. After 413 the rest of the body is still on the connection: answer with `Connection: close`.
  * How long a body may take is the listener's affair; `signal` ends the wait.
  */
-export async function readBody(request: IncomingMessage, options: { limit?: number; signal?: AbortSignal } = {}): Promise<unknown> {
+export async function readBody(request: IncomingMessage, options: BodyOptions & { signal?: AbortSignal } = {}): Promise<unknown> {
   const limit = options.limit ?? MAX_BODY_BYTES;
-  const type = contentType(request.headers);
+  const type = contentType(request.headers, options.types ?? TYPES);
   const raw = await readBytes(request, limit, options.signal);
-  return raw.length === 0 ? undefined : parseBody(raw, type());
+  if (raw.length === 0) return undefined;
+  const known = type();
+  const untyped = options.untypedYaml && (request.headers['content-type'] ?? '') === '';
+  return parseBody(raw, untyped && !looksLikeJson(raw) ? 'application/yaml' : known);
 }
 
+/** Every object and list of JSON begins with a bracket; so does YAML in flow style, which is JSON's kind of text as well. */
+const looksLikeJson = (raw: Buffer) => /^[\s\uFEFF]*[{[]/.test(raw.subarray(0, 4_096).toString('utf8'));
+
 /** Parses a body that was read already. Throws StatusError 400, or 413 for long YAML. */
-export function parseBody(raw: Buffer, type: (typeof TYPES)[number] = 'application/json'): unknown {
+export function parseBody(raw: Buffer, type: BodyType = 'application/json'): unknown {
   const text = decodeUtf8(raw);
   if (text.trim() === '') return undefined;
   const parsed = type === 'application/yaml' ? parseYaml(text) : parseJson(raw, text);
@@ -57,7 +64,7 @@ function decodeUtf8(raw: Buffer): string {
 }
 
 /** Checks the headers at once; the type itself matters only when a body comes (curl names a form type for an empty one). */
-function contentType(headers: IncomingHttpHeaders): () => (typeof TYPES)[number] {
+function contentType(headers: IncomingHttpHeaders, types: readonly BodyType[]): () => BodyType {
   const encoding = (headers['content-encoding'] ?? '').trim().toLowerCase();
   if (encoding !== '' && encoding !== 'identity') {
     throw unsupportedMediaType(`the body of the request was encoded (Content-Encoding: ${encoding.slice(0, 64)}); send it plain`);
@@ -65,13 +72,13 @@ function contentType(headers: IncomingHttpHeaders): () => (typeof TYPES)[number]
   const header = headers['content-type'] ?? '';
   const [range = '', ...parameters] = header.split(';', 8);
   const name = range.trim().toLowerCase();
-  const type = name === '' ? TYPES[0] : TYPES.find((known) => known === name);
+  const type = name === '' ? types[0] : types.find((known) => known === name);
   const charset = parameters.map((parameter) => parameter.trim().toLowerCase()).find((parameter) => parameter.startsWith('charset='));
   const readable = charset === undefined || ['utf-8', '"utf-8"', 'utf8'].includes(charset.slice('charset='.length));
   return () => {
     if (type && readable) return type;
     throw unsupportedMediaType(
-      `the body of the request was in an unknown format (${header.slice(0, 128)}) - accepted media types include: ${TYPES.join(', ')}`,
+      `the body of the request was in an unknown format (${header.slice(0, 128)}) - accepted media types include: ${types.join(', ')}`,
     );
   };
 }

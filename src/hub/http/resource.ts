@@ -25,6 +25,17 @@ export type RequestInfo =
 
 export type ResourceInfo = Extract<RequestInfo, { kind: 'resource' }>;
 
+/** How a body is read. */
+export type BodyOptions = {
+  /** In bytes. */
+  limit?: number;
+  /** Media types that are taken; application/json and application/yaml when absent. The first one counts for a body without a type. */
+  types?: readonly BodyType[];
+  /** A body without Content-Type that does not look like JSON is read as YAML: `kubectl create --raw` sends files without a type. */
+  untypedYaml?: boolean;
+};
+export type BodyType = 'application/json' | 'application/yaml' | 'application/merge-patch+json';
+
 /** One authenticated and authorised request, as the handler of a resource sees it. */
 export type RequestContext = {
   info: ResourceInfo;
@@ -35,8 +46,8 @@ export type RequestContext = {
   auditID: string;
   /** Aborted when the client goes away or the server gives up on draining. */
   signal: AbortSignal;
-  /** The body, at most the configured limit; undefined when empty. Throws StatusError 400, 413 or 415. JSON and YAML are read. */
-  body(): Promise<unknown>;
+  /** The body; undefined when empty. Throws StatusError 400, 413 or 415. JSON and YAML are read unless `options` say otherwise. */
+  body(options?: BodyOptions): Promise<unknown>;
   /** Adds a `Warning: 299` header; kubectl prints it. Only before the answer has begun. */
   warn(text: string): void;
   /** Asks whether the caller may do something beyond the request itself (for example verb `force`). Fails closed. */
@@ -64,25 +75,50 @@ export type Column<T> = {
   value: (object: T) => string | number | null;
 };
 
+/** A method that changes something. */
+export type ChangeMethod = {
+  handler: Handler;
+  summary: string;
+  parameters?: QueryParameter[];
+  body?: TObject;
+  bodyKind?: string;
+  /** Media types of the body, when they are not those of BodyOptions. */
+  consumes?: readonly BodyType[];
+  /** Success code. */
+  code: number;
+  /** Schema of the answer, when it is not that of the subresource. */
+  response?: TObject;
+};
+
+/** The RBAC verbs of ChangeMethods that a subresource can have. */
+export const CHANGE_VERBS = ['create', 'update', 'patch', 'delete'] as const;
+
 /** An endpoint under `<resource>/<name>/<subresource>`. */
 export type Subresource = {
   name: string;
   /** Kind of the object that is answered or taken (discovery shows it). */
   kind: string;
-  /** Schema of what GET answers or POST answers; undefined for text. */
+  /** Schema of what GET answers and changes answer; undefined for text. */
   response?: TObject;
-  get?: { handler: Handler; summary: string; parameters?: QueryParameter[]; produces?: string };
-  create?: {
+  get?: {
     handler: Handler;
     summary: string;
     parameters?: QueryParameter[];
-    body?: TObject;
-    bodyKind?: string /** Success code. */;
-    code: number;
+    produces?: string | readonly string[];
+    /** The answer gives power: it is refused while the audit log cannot be written, as a change is. */
+    recorded?: boolean;
+    /** The handler chooses the media type itself. */
+    negotiates?: boolean;
   };
+  /** POST. */
+  create?: ChangeMethod;
+  /** PUT. */
+  update?: ChangeMethod;
+  patch?: ChangeMethod;
+  delete?: ChangeMethod;
   /** Columns of the Table, for objects that `get` answers. */
   columns?: Column<never>[];
-  /** What discovery says, when it does not follow from `get` and `create`. */
+  /** What discovery says, when it does not follow from the methods. */
   verbs?: readonly Verb[];
   /** GET streams and has no deadline. */
   longRunning?: boolean;

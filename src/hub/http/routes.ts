@@ -1,8 +1,16 @@
 import { methodNotAllowed, pathNotFound } from '../../kube/status.ts';
-import type { ApiResource, Column, Handler, ResourceInfo, Subresource } from './resource.ts';
+import { type ApiResource, CHANGE_VERBS, type Column, type Handler, type ResourceInfo, type Subresource } from './resource.ts';
 
 /** What answers one request. */
-export type Route = { handler: Handler; columns: Column<never>[]; longRunning: boolean; mutating: boolean };
+export type Route = {
+  handler: Handler;
+  columns: Column<never>[];
+  longRunning: boolean;
+  /** Not done unless it can be recorded. */
+  recorded: boolean;
+  /** The handler chooses the media type. */
+  negotiates: boolean;
+};
 
 /** Finds the handler of a request. Throws StatusError 404 for a path that is not served and 405 for a method that is not. */
 export type Routes = {
@@ -31,15 +39,20 @@ export function routes(resources: readonly ApiResource[]): Routes {
       const { resource, sub } = found;
       if (sub) {
         const columns = sub.columns ?? resource.columns;
-        if (info.verb === 'get' && sub.get)
-          return { handler: sub.get.handler, columns, longRunning: sub.longRunning ?? false, mutating: false };
-        if (info.verb === 'create' && sub.create) return { handler: sub.create.handler, columns, longRunning: false, mutating: true };
+        const common = { columns, longRunning: false, negotiates: false };
+        if (info.verb === 'get' && sub.get) {
+          const { handler, recorded = false, negotiates = false } = sub.get;
+          return { handler, columns, longRunning: sub.longRunning ?? false, recorded, negotiates };
+        }
+        const verb = CHANGE_VERBS.find((one) => one === info.verb);
+        const change = verb && sub[verb];
+        if (change) return { ...common, handler: change.handler, recorded: true };
         throw methodNotAllowed(info.verb);
       }
-      const { columns } = resource;
-      if (info.verb === 'get') return { handler: resource.get, columns, longRunning: false, mutating: false };
-      if (info.verb === 'list') return { handler: resource.list, columns, longRunning: false, mutating: false };
-      if (info.verb === 'watch') return { handler: resource.list, columns, longRunning: true, mutating: false };
+      const common = { columns: resource.columns, longRunning: false, recorded: false, negotiates: false };
+      if (info.verb === 'get') return { ...common, handler: resource.get };
+      if (info.verb === 'list') return { ...common, handler: resource.list };
+      if (info.verb === 'watch') return { ...common, handler: resource.list, longRunning: true };
       throw methodNotAllowed(info.verb);
     },
   };

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTLS } from 'node:tls';
 import { type Caller, decodeCaller } from '../../tunnel/caller.ts';
-import { DIRECT_AUTHORITY } from '../../tunnel/protocol.ts';
+import { AGENT_AUTHORITY, DIRECT_AUTHORITY } from '../../tunnel/protocol.ts';
 import type { DialerSession } from '../../tunnel/remotedialer/dialer.ts';
 import { isSpecialAddress, isSpecialName, parseTarget, refused, type Target } from '../../tunnel/target.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
@@ -29,6 +29,8 @@ export function clusternetUpstream(session: DialerSession, cluster: () => Socket
   function plan(head: RequestHead): { route: Route; head: RequestHead } {
     const known = cluster();
     if (!known) throw new TargetError(503, 'the cluster is not known any more');
+    // Here it would be the name of a host.
+    if (head.authority === AGENT_AUTHORITY) throw new TargetError(403, "the cluster's agent is clusternet's, which has no API of its own");
     const caller = decodeCaller(head.headers);
     const { target, base } = whereTo(head, known);
     const shown = `${target.scheme}://${isIP(target.host) === 6 ? `[${target.host}]` : target.host}:${target.port}`;

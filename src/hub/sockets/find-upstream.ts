@@ -19,7 +19,7 @@ export function findCluster(clusters: SocketClusters, id: string): SocketCluster
 }
 
 /** The way to a cluster: a tunnel here, one in another replica, one here that is about to move. Throws StatusError 503 with since when the agent is away. */
-export function findUpstream(cluster: SocketCluster, directory: TunnelDirectory, peers: PeerTunnels): Upstream {
+export function findUpstream(cluster: Pick<SocketCluster, 'id' | 'name'>, directory: TunnelDirectory, peers: PeerTunnels): Upstream {
   const upstream =
     directory.find(cluster.id)?.upstream ??
     peers.find(cluster.id) ??

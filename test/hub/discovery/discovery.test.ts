@@ -33,6 +33,15 @@ test('group list, group and resource list name everything once, with RBAC verbs'
     'nodes/log': ['get'],
     nodeoperations: ['get', 'list', 'watch'],
     'nodeoperations/cancel': ['create'],
+    clusters: ['get', 'list', 'watch'],
+    'clusters/lifecycle': ['create', 'delete', 'get', 'patch', 'update'],
+    'clusters/restart': ['create'],
+    'clusters/repair': ['create'],
+    'clusters/kubeconfig': ['get'],
+    'clusters/audit': ['get'],
+    'clusters/log': ['get'],
+    'clusters/metrics': ['get'],
+    'clusters/certs': ['delete', 'get'],
   });
   expect(list.resources.find((one: { name: string }) => one.name === 'nodeoperations')).toMatchObject({
     namespaced: false,
@@ -59,7 +68,7 @@ test('aggregated discovery says responseKind everywhere and answers with the med
     }
     expect(resource.scope).toBe('Cluster');
   }
-  expect(entries).toBe(8);
+  expect(entries).toBe(17);
 });
 
 test.each([

@@ -78,7 +78,7 @@ test.each(everyDocument)('%s: operationIds are unique, operations have a kind, p
   for (const [path, item] of Object.entries(paths)) {
     const declared = (item['parameters'] as { name: string; in: string }[]).filter((one) => one.in === 'path').map((one) => one.name);
     expect(declared).toEqual(path.includes('{name}') ? ['name'] : []);
-    for (const method of ['get', 'post']) {
+    for (const method of ['get', 'post', 'put', 'patch', 'delete']) {
       const operation = item[method] as Operation | undefined;
       if (!operation) continue;
       ids.push(operation.operationId);
@@ -96,6 +96,7 @@ test('kubectl explain finds each kind: the collection path and a component with 
   for (const [plural, kind] of [
     ['nodes', 'InfraNode'],
     ['nodeoperations', 'NodeOperation'],
+    ['clusters', 'InfraCluster'],
   ]) {
     const operation = first.paths[`/apis/infraops.michael.io/v1/${plural}`]?.['get'] as Operation;
     expect(operation['x-kubernetes-group-version-kind']).toEqual({ group: 'infraops.michael.io', version: 'v1', kind });
@@ -161,4 +162,30 @@ test('who takes only protobuf gets a 406 Status', async () => {
     expect(JSON.parse(answer.body)).toMatchObject({ kind: 'Status', code: 406, reason: 'NotAcceptable' });
   }
   expect((await hub.get('/openapi/v3', {}, 'DELETE')).code).toBe(405);
+});
+
+test('changes other than POST have their own operations, bodies and answers', () => {
+  const path = '/apis/infraops.michael.io/v1/clusters/{name}/lifecycle';
+  for (const paths of [first.paths, v2.paths]) {
+    for (const [method, id] of [
+      ['get', 'read'],
+      ['post', 'create'],
+      ['put', 'replace'],
+      ['patch', 'patch'],
+      ['delete', 'delete'],
+    ] as const) {
+      expect(operationAt(paths, path, method)).toMatchObject({
+        operationId: `${id}InfraopsMichaelIoV1InfraClusterLifecycle`,
+        'x-kubernetes-action': method,
+        'x-kubernetes-group-version-kind': { kind: 'ClusterLifecycle' },
+      });
+    }
+  }
+  expect(Object.keys((operationAt(first.paths, path, 'patch') as { requestBody: { content: object } }).requestBody.content)).toEqual([
+    'application/merge-patch+json',
+    'application/json',
+  ]);
+  expect(operationAt(v2.paths, path, 'patch')).toMatchObject({ consumes: ['application/merge-patch+json', 'application/json'] });
+  const rotated = operationAt(first.paths, '/apis/infraops.michael.io/v1/clusters/{name}/certs', 'delete');
+  expect(JSON.stringify(rotated)).toContain('io.michael.infraops.v1.ClusterLifecycle');
 });

@@ -1,4 +1,6 @@
+import { InfraCluster } from '../../../src/hub/clusters/schema.ts';
 import type { ApiResource, Column, Handler } from '../../../src/hub/http/resource.ts';
+import { lifecycleSubresources } from '../../../src/hub/lifecycle/subresources.ts';
 import {
   CancelOptions,
   GROUP,
@@ -12,6 +14,10 @@ import {
 } from '../../../src/hub/nodes/schema.ts';
 
 const unused: Handler = () => Promise.reject(new Error('the documents are made without calling a handler'));
+
+const nobody = () => {
+  throw new Error('the documents are made without asking an agent');
+};
 
 const nodeColumns: Column<InfraNode>[] = [
   { name: 'Name', type: 'string', format: 'name', description: 'Name.', value: (node) => node.metadata?.name ?? '' },
@@ -94,4 +100,15 @@ export const other: ApiResource<InfraNode> = {
   subresources: [],
 };
 
-export const resources: ApiResource[] = [nodes, nodeOperations, other];
+/** As the hub serves it, with every subresource; nothing is ever asked here. */
+export const clusters: ApiResource<InfraCluster> = {
+  ...{ group: GROUP, version: VERSION, plural: 'clusters', singular: 'cluster', kind: 'InfraCluster' },
+  schema: InfraCluster,
+  columns: [],
+  list: unused,
+  get: unused,
+  selectableFields: [],
+  subresources: lifecycleSubresources({ find: nobody, upstream: nobody, protocol: nobody, failure: nobody }),
+};
+
+export const resources: ApiResource[] = [nodes, nodeOperations, clusters, other];

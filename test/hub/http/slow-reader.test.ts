@@ -18,7 +18,8 @@ test('regression: clients that did not read their answers kept their places for 
       handler: async () => ({ json: name === 'big' ? big : '{}' }),
       columns: [],
       longRunning: false,
-      mutating: false,
+      recorded: false,
+      negotiates: false,
     }),
   };
   const app = hubApp({
