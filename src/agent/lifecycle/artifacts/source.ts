@@ -1,0 +1,9 @@
+/** Where binaries, packages and images come from. Every file is checked against its SHA-256 before anything can use it. */
+export type ArtifactSource = {
+  /** Forgets the index, so that the next question reads it anew. Called at the begin of each operation. */
+  refresh(): void;
+  /** Paths, relative to the source, that begin with `prefix`, sorted. Empty when there is no source. Rejects with StepError when the index cannot be read. */
+  list(prefix: string): Promise<string[]>;
+  /** Puts a file at `to`, whole and verified or not at all. Rejects with StepError: not there, wrong sum, source not reached. */
+  fetch(relative: string, to: string, mode: number, signal: AbortSignal): Promise<void>;
+};

@@ -1,0 +1,35 @@
+import { createHash } from 'node:crypto';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { StepError } from '../operations/step.ts';
+
+/** Writes `content` to `to`, with `mode`, if its SHA-256 is `sum`; otherwise nothing is left of it, and a StepError says what `name` should have been and was. */
+export async function writeVerified(
+  content: AsyncIterable<Uint8Array>,
+  given: { to: string; mode: number; sum: string; name: string },
+): Promise<void> {
+  const { to, mode, sum, name } = given;
+  await mkdir(dirname(to), { recursive: true });
+  const temporary = `${to}.part`;
+  try {
+    await rm(temporary, { force: true });
+    const handle = await open(temporary, 'wx', 0o600);
+    const hash = createHash('sha256');
+    try {
+      for await (const piece of content) {
+        hash.update(piece);
+        await handle.writeFile(piece);
+      }
+      const found = hash.digest('hex');
+      if (found !== sum) throw new StepError(`artifact ${name} is not what it should be: its SHA-256 is ${found}, and should be ${sum}`);
+      await handle.chmod(mode);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, to);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
