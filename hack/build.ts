@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { tarGz } from './release/archive.ts';
-import { bundleAgent, bundleHub, bundlePlugins, productVersion } from './release/bundle.ts';
+import { bundleAgent, bundleAgentScript, bundleHub, bundlePlugins, productVersion } from './release/bundle.ts';
 import { hostPlatform, makeExecutables, PLATFORMS } from './release/executables.ts';
 
 const USAGE = `node hack/build.ts [flags]
@@ -11,7 +11,7 @@ Bundles the hub, the agent and the kubectl plugins into single files.
 
   --out FOLDER        default: dist
   --only hub,plugins  some of hub, agent, plugins; default: all
-  --sea               also make the plugins executables that need no Node.js, in FOLDER/PLATFORM
+  --sea               also make plugins and agent executables that need no Node.js, in FOLDER/PLATFORM
   --platforms LIST    for --sea: all, or some of ${Object.keys(PLATFORMS).join(', ')}; default: this machine's
   --archives          also pack the plugins with the licence for krew, in FOLDER/archives
 `;
@@ -63,10 +63,15 @@ if (values.help) {
   report([...hub, ...agent, ...plugins]);
   if (values.archives) report(plugins.filter((file) => EXECUTABLES.includes(basename(file))).map((file) => pack(file, 'node')));
   if (values.sea) {
+    const scripts = join(values.out, 'scripts');
+    const pluginScripts = only.includes('plugins') ? await bundlePlugins(scripts, { names: EXECUTABLES, shebang: false }) : [];
+    const agentScripts = only.includes('agent') ? [await bundleAgentScript(scripts)] : [];
     for (const platform of values.platforms === 'all' ? Object.keys(PLATFORMS) : values.platforms.split(',')) {
-      const made = await makeExecutables(EXECUTABLES, platform, join(values.out, platform));
+      const made = await makeExecutables(pluginScripts, platform, join(values.out, platform));
       report(made);
       if (values.archives) report(made.map((file) => pack(file, platform)));
+      // The agent is packed by hack/package.ts, and runs on Linux only.
+      if (platform.startsWith('linux')) report(await makeExecutables(agentScripts, platform, join(values.out, platform)));
     }
   }
 }

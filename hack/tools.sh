@@ -2,7 +2,10 @@
 # Puts the Kubernetes tools that the demo, the end-to-end tests and the benchmarks run into a user cache, one folder per
 # tool and version, and prints on stdout the folder that links to all of them. Everything else it says goes to stderr.
 #
-#   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto (there is schemathesis, too)
+#   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto
+#
+# There are, too: schemathesis; nfpm; and what a machine of its own needs: kubeadm kubelet kube-scheduler kube-proxy, etcdctl etcdutl, coredns,
+# and the CNI plugins bridge host-local loopback portmap. KUBERNETES_VERSION chooses the version of Kubernetes' own.
 #
 # An official binary with a verified checksum is taken where it can be downloaded; otherwise the same version is built
 # from the Go module proxy, whose checksums Go verifies itself. FAIRLEAD_TOOLS=build skips the download.
@@ -10,6 +13,10 @@ set -euo pipefail
 
 KUBERNETES_VERSION=${KUBERNETES_VERSION:-v1.36.3}
 ETCD_VERSION=v3.6.8
+COREDNS_VERSION=v1.15.0
+CNI_VERSION=v1.9.1
+# Newer ones need a module (go.digitalxero.dev/rpm) that the Go module proxy does not serve.
+NFPM_VERSION=v2.45.2
 KWOK_VERSION=v0.8.0
 MOTO_VERSION=5.2.1
 SCHEMATHESIS_VERSION=4.32.5
@@ -86,12 +93,60 @@ download_etcd() {
   local base="https://github.com/etcd-io/etcd/releases/download/$ETCD_VERSION" name="etcd-$ETCD_VERSION-$os-$arch"
   fetch "$base/SHA256SUMS" "$2/sums" && fetch "$base/$name.tar.gz" "$2/$name.tar.gz" || return 1
   verify "$2/$name.tar.gz" "$(awk -v f="$name.tar.gz" '$2 == f { print $1 }' "$2/sums")" || return 1
-  tar -xzf "$2/$name.tar.gz" -C "$2" --strip-components=1 "$name/etcd" && rm "$2/$name.tar.gz"
+  tar -xzf "$2/$name.tar.gz" -C "$2" --strip-components=1 "$name/$1" && rm "$2/$name.tar.gz"
 }
 
 build_etcd() {
-  need_go etcd
-  build_module go.etcd.io/etcd/server/v3 "$ETCD_VERSION" . "$2/etcd"
+  need_go "$1"
+  case $1 in
+    etcd) build_module go.etcd.io/etcd/server/v3 "$ETCD_VERSION" . "$2/etcd" ;;
+    *) build_module "go.etcd.io/etcd/$1/v3" "$ETCD_VERSION" . "$2/$1" ;;
+  esac
+}
+
+# download_archive URL SUMS_URL NAME DIR: takes the program NAME from an archive that a file of sums names by its last path element, or names alone.
+download_archive() {
+  local archive=${1##*/} sum
+  fetch "$2" "$4/sums" && fetch "$1" "$4/archive" || return 1
+  sum=$(awk -v f="$archive" 'NF == 1 || $2 == f || $2 == "*" f { print $1; exit }' "$4/sums")
+  [ -n "$sum" ] && verify "$4/archive" "$sum" || return 1
+  tar -xzf "$4/archive" -C "$4" && rm "$4/archive" && [ -x "$4/$3" ]
+}
+
+download_coredns() {
+  local url="https://github.com/coredns/coredns/releases/download/$COREDNS_VERSION/coredns_${COREDNS_VERSION#v}_${os}_$arch.tgz"
+  download_archive "$url" "$url.sha256" coredns "$2"
+}
+
+build_coredns() {
+  need_go coredns
+  build_module github.com/coredns/coredns "$COREDNS_VERSION" . "$2/coredns"
+}
+
+download_cni() {
+  local url="https://github.com/containernetworking/plugins/releases/download/$CNI_VERSION/cni-plugins-$os-$arch-$CNI_VERSION.tgz"
+  download_archive "$url" "$url.sha256" "$1" "$2"
+}
+
+build_cni() {
+  need_go "$1"
+  local kind=main
+  case $1 in
+    host-local) kind=ipam ;;
+    portmap) kind=meta ;;
+  esac
+  build_module github.com/containernetworking/plugins "$CNI_VERSION" "plugins/$kind/$1" "$2/$1"
+}
+
+download_nfpm() {
+  local base="https://github.com/goreleaser/nfpm/releases/download/$NFPM_VERSION" machine=x86_64
+  [ "$arch" = amd64 ] || machine=arm64
+  download_archive "$base/nfpm_${NFPM_VERSION#v}_Linux_$machine.tar.gz" "$base/checksums.txt" nfpm "$2"
+}
+
+build_nfpm() {
+  need_go nfpm
+  build_module github.com/goreleaser/nfpm/v2 "$NFPM_VERSION" cmd/nfpm "$2/nfpm"
 }
 
 # kwok publishes no checksum beside its binaries, so it is always built.
@@ -164,7 +219,10 @@ flock 9
 [ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager kubectl kwok moto
 for tool in "$@"; do
   case $tool in
-    etcd) install_binary etcd "$ETCD_VERSION" download_etcd build_etcd ;;
+    etcd | etcdctl | etcdutl) install_binary "$tool" "$ETCD_VERSION" download_etcd build_etcd ;;
+    coredns) install_binary coredns "$COREDNS_VERSION" download_coredns build_coredns ;;
+    bridge | host-local | loopback | portmap) install_binary "$tool" "$CNI_VERSION" download_cni build_cni ;;
+    nfpm) install_binary nfpm "$NFPM_VERSION" download_nfpm build_nfpm ;;
     kwok) install_binary kwok "$KWOK_VERSION" download_kwok build_kwok ;;
     moto) install_python moto "$MOTO_VERSION" 'moto[server,ec2]' moto_server ;;
     schemathesis) install_python schemathesis "$SCHEMATHESIS_VERSION" schemathesis schemathesis ;;

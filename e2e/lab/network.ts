@@ -84,7 +84,7 @@ export function noNetem(): string | undefined {
 }
 
 /** Takes the next of 63 pairs of addresses, marked by a file with our pid so that labs of other processes take others. */
-function takePair(): { host: string; inside: string; give: () => void } {
+export function takePair(): { host: string; inside: string; give: () => void } {
   mkdirSync(marks(), { recursive: true, mode: 0o700 });
   for (const old of readdirSync(marks())) {
     const file = join(marks(), old);

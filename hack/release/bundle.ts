@@ -78,7 +78,10 @@ export const bundleHub = (folder: string): Promise<string> => bundleProcess(fold
 /** Bundles the agent into one ES module, `fairlead-agent.mjs`, for Node.js 24. */
 export const bundleAgent = (folder: string): Promise<string> => bundleProcess(folder, 'src/agent/main.ts', 'fairlead-agent.mjs');
 
-async function bundleProcess(folder: string, source: string, name: string): Promise<string> {
+/** Bundles the agent into one CommonJS script, `fairlead-agent`: what a single executable application of Node.js 24 takes. */
+export const bundleAgentScript = (folder: string): Promise<string> => bundleProcess(folder, 'src/agent/main.ts', 'fairlead-agent', 'cjs');
+
+async function bundleProcess(folder: string, source: string, name: string, format: 'esm' | 'cjs' = 'esm'): Promise<string> {
   const entry = join(root, source);
   if (!existsSync(entry)) throw new Error(`${entry} is missing`);
   const outfile = join(folder, name);
@@ -87,13 +90,15 @@ async function bundleProcess(folder: string, source: string, name: string): Prom
     outfile,
     bundle: true,
     platform: 'node',
-    format: 'esm',
+    format,
     target: 'node24',
     minify: true,
     keepNames: true,
     define: { FAIRLEAD_VERSION: JSON.stringify(productVersion()) },
     // CommonJS packages inside the bundle load Node's own modules by require.
-    banner: { js: "import { createRequire as fairleadRequire } from 'node:module'; const require = fairleadRequire(import.meta.url);" },
+    ...(format === 'esm' && {
+      banner: { js: "import { createRequire as fairleadRequire } from 'node:module'; const require = fairleadRequire(import.meta.url);" },
+    }),
     logLevel: 'warning',
   });
   return outfile;

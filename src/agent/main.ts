@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { FlagError, usage } from '../kube/flags.ts';
+import { tuneHeapGrowth } from '../kube/heap-growth.ts';
 import { VERSION } from '../kube/version.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { FLAGS } from './flags.ts';
@@ -28,6 +29,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(`fairlead-agent: ${error.message}\n`);
     return 2;
   }
+  tuneHeapGrowth();
   const log = pino(
     { level: LEVELS[Math.min(options.verbosity, LEVELS.length - 1)] ?? 'info', base: null },
     pino.destination({ fd: 2, sync: true }),
@@ -53,5 +55,5 @@ async function main(args: readonly string[]): Promise<number> {
   return 0;
 }
 
-process.exitCode = await main(process.argv.slice(2));
-process.exit();
+// No await here: the program in an executable (hack/release) is a CommonJS script.
+void main(process.argv.slice(2)).then((code) => process.exit(code));

@@ -20,6 +20,8 @@ export type Options = {
   kubeconfig: string;
   bare: boolean;
   stateDir: string;
+  /** Undefined: the agent does not make clusters. */
+  lifecycle: LifecycleOptions | undefined;
   /** Namespace in the child. */
   namespace: string;
   cluster: ClusterDescription;
@@ -36,6 +38,19 @@ export type Options = {
   verbosity: number;
   /** What the person should know, for the log. */
   warnings: string[];
+};
+
+/** How the agent keeps the life of the cluster on its machine. */
+export type LifecycleOptions = {
+  /** Path of the Unix socket; '' for none. */
+  socket: string;
+  /** A folder, an https URL, or '' for the projects' hosts. */
+  artifacts: string;
+  /** Base of Kubernetes' downloads; '' for the project's. */
+  downloadURL: string;
+  renewBeforeMs: number;
+  followKubelet: boolean;
+  statusIntervalMs: number;
 };
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -84,6 +99,24 @@ export function parseOptions(
     return text(name);
   };
 
+  function lifecycleOptions(): LifecycleOptions {
+    const artifacts = text('artifacts');
+    if (artifacts !== '' && !artifacts.startsWith('/') && !artifacts.startsWith('https://')) {
+      throw wrong('artifacts', 'must be an absolute path or https://HOST/PATH');
+    }
+    if (text('socket') !== '' && !text('socket').startsWith('/')) throw wrong('socket', 'must be an absolute path');
+    const renewBeforeMs = parseDuration(text('certificate-renew-before')) ?? 0;
+    if (renewBeforeMs < 60_000) throw wrong('certificate-renew-before', 'must be at least 1m');
+    return {
+      socket: text('socket'),
+      artifacts: artifacts.startsWith('https://') ? url('artifacts') : artifacts,
+      downloadURL: text('download-url') === '' ? '' : url('download-url'),
+      renewBeforeMs,
+      followKubelet: bool('follow-kubelet'),
+      statusIntervalMs: timed('status-interval', 1_000),
+    };
+  }
+
   if (text('parent-url') === '') throw new FlagError("--parent-url is needed: the address of the parent's kube-apiserver");
   if (text('parent-ca-file') && text('parent-ca-data')) throw new FlagError('--parent-ca-file and --parent-ca-data exclude each other');
   const caData = Buffer.from(text('parent-ca-data'), 'base64').toString('utf8');
@@ -96,6 +129,9 @@ export function parseOptions(
   if (!SYNC_MODES.includes(syncMode)) throw wrong('cluster-sync-mode', 'must be Push, Pull or Dual');
   if (isIP(text('health-bind-address')) === 0) throw wrong('health-bind-address', 'must be an IP address');
   if (bool('bare') && text('state-dir') === '') throw new FlagError('--bare needs --state-dir: the credentials have no other place');
+  const keepsCluster = text('lifecycle') === '' ? bool('bare') : bool('lifecycle');
+  if (keepsCluster && !bool('bare')) throw new FlagError('--lifecycle needs --bare: an agent in a cluster does not make one');
+  const lifecycle = keepsCluster ? lifecycleOptions() : undefined;
   const parent: ParentOptions = {
     url: url('parent-url'),
     caFile: text('parent-ca-file'),
@@ -124,6 +160,7 @@ export function parseOptions(
     kubeconfig: text('kubeconfig'),
     bare: bool('bare'),
     stateDir: text('state-dir'),
+    lifecycle,
     namespace: matching('namespace', DNS_LABEL, 'the name of a namespace'),
     cluster: {
       name: matching('cluster-name', /^[a-z0-9]([-a-z0-9.]{0,58}[a-z0-9])?$/, 'at most 60 lower case letters, digits, - and .'),

@@ -196,7 +196,12 @@ test('a bare machine keeps its state in files, says that it has no cluster, and 
   const { parent, hub, folder, sockets, start } = here;
   const managed = `${CLUSTERS_API}/namespaces/clusternet-abcde/managedclusters`;
   parent.put(managed, { metadata: { name: 'edge' }, spec: {} });
-  const bare = ['--bare', `--state-dir=${join(folder, 'state')}`, `--kubeconfig=${join(folder, 'not-yet')}`];
+  const bare = [
+    '--bare',
+    `--state-dir=${join(folder, 'state')}`,
+    `--kubeconfig=${join(folder, 'not-yet')}`,
+    `--socket=${join(folder, 'agent.sock')}`,
+  ];
   const first = await start(...bare);
   await connected(here);
   await vi.waitFor(() => expect(JSON.stringify(parent.get(`${managed}/edge`)?.status)).toContain('NoCluster'));

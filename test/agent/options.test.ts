@@ -111,3 +111,50 @@ test('a URL with a password is not repeated in the refusal', () => {
 test('no flag turns the verification of certificates off', () => {
   expect(FLAGS.map(({ name }) => name).filter((name) => /insecure|skip/.test(name))).toEqual([]);
 });
+
+test('an agent of a bare machine keeps the life of its cluster, unless it shall not', () => {
+  expect(options(PARENT, '--bare').lifecycle).toEqual({
+    socket: '/run/fairlead-agent/agent.sock',
+    artifacts: '',
+    downloadURL: '',
+    renewBeforeMs: 720 * 3_600_000,
+    followKubelet: false,
+    statusIntervalMs: 10_000,
+  });
+  expect(options(PARENT).lifecycle).toBeUndefined();
+  expect(options(PARENT, '--bare', '--lifecycle=false').lifecycle).toBeUndefined();
+  expect(
+    options(
+      PARENT,
+      '--bare',
+      '--socket=',
+      '--artifacts=/srv/kubernetes',
+      '--download-url=https://mirror.example/release/',
+      '--certificate-renew-before=24h',
+      '--follow-kubelet',
+      '--status-interval=1m',
+    ).lifecycle,
+  ).toEqual({
+    socket: '',
+    artifacts: '/srv/kubernetes',
+    downloadURL: 'https://mirror.example/release',
+    renewBeforeMs: 86_400_000,
+    followKubelet: true,
+    statusIntervalMs: 60_000,
+  });
+});
+
+test.each([
+  ['--lifecycle'],
+  ['--bare', '--artifacts=http://x'],
+  ['--bare', '--artifacts=srv'],
+  ['--bare', '--artifacts=https://u:p@x/'],
+  ['--bare', '--socket=agent.sock'],
+  ['--bare', '--download-url=http://x'],
+  ['--bare', '--certificate-renew-before=1s'],
+  ['--bare', '--status-interval=1ms'],
+])('options of the lifecycle that cannot work are refused: %s %s', (...args) => {
+  const message = refusal(PARENT, ...args);
+  expect(message).not.toBe('nothing was wrong');
+  expect(message).toContain((args.at(-1) ?? '').split('=')[0]);
+});

@@ -2,7 +2,6 @@ import { stat } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { type KubeClient, kubeClient } from '../../kube/client.ts';
-import { loadKubeConfig } from '../../kube/config.ts';
 import { VERSION } from '../../kube/version.ts';
 import type { ChildConnection } from '../upstream/settings.ts';
 
@@ -29,26 +28,31 @@ type Loaded = {
  * was there before and are told to `onError`.
  */
 export async function childCluster(options: {
-  /** Path; empty: the ServiceAccount of the pod. */
-  kubeconfig: string;
+  /** Path as it is at the moment; empty: the ServiceAccount of the pod; undefined: there is no cluster. */
+  kubeconfig: () => string | undefined;
   /** The machine may have no cluster: then a file that is missing is no error. */
   optional: boolean;
   signal: AbortSignal;
   onError: (error: unknown) => void;
   lookMs?: number;
 }): Promise<Child> {
-  const { kubeconfig, optional, signal, onError } = options;
+  const { optional, signal, onError } = options;
   let loaded: Loaded | undefined;
   let seen = '';
 
   async function look(): Promise<void> {
+    const kubeconfig = options.kubeconfig();
+    if (kubeconfig === undefined) {
+      forget();
+      return;
+    }
     if (kubeconfig === '') {
       if (loaded) await reread(loaded);
-      else if (!optional) loaded = await load(loadKubeConfig(''));
+      else if (!optional) loaded = await load('');
       return;
     }
     const now = await stat(kubeconfig).then(
-      ({ ino, mtimeMs, size }) => `${ino} ${mtimeMs} ${size}`,
+      ({ ino, mtimeMs, size }) => `${kubeconfig} ${ino} ${mtimeMs} ${size}`,
       (error: NodeJS.ErrnoException) => {
         if (optional && error.code === 'ENOENT') return '';
         throw new Error(`kubeconfig ${kubeconfig}: ${error.message}`, { cause: error });
@@ -58,10 +62,16 @@ export async function childCluster(options: {
       if (loaded) await reread(loaded);
       return;
     }
-    const next = now === '' ? undefined : await load(loadKubeConfig(kubeconfig));
+    const next = now === '' ? undefined : await load(kubeconfig);
     loaded?.client.close();
     loaded = next;
     seen = now;
+  }
+
+  function forget(): void {
+    loaded?.client.close();
+    loaded = undefined;
+    seen = '';
   }
 
   await look();
@@ -86,7 +96,10 @@ export async function childCluster(options: {
   return { connection: () => loaded?.connection, client: () => loaded?.client };
 }
 
-async function load(config: KubeConfig): Promise<Loaded> {
+async function load(kubeconfig: string): Promise<Loaded> {
+  // On a machine without a cluster the library is never needed, and it is large.
+  const { loadKubeConfig } = await import('../../kube/config.ts');
+  const config = loadKubeConfig(kubeconfig);
   const connection = await connectionOf(config);
   return { config, connection, client: kubeClient(config, { userAgent: `fairlead-agent/${VERSION}` }) };
 }

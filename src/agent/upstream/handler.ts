@@ -7,7 +7,7 @@ import { refuseStream, serveStream } from '../../tunnel/serve-stream.ts';
 import type { StreamHandler } from '../../tunnel/session.ts';
 import { parseTarget } from '../../tunnel/target.ts';
 import { TargetError } from '../../tunnel/target-error.ts';
-import { targetPools } from '../../tunnel/target-pools.ts';
+import type { TargetPools } from '../../tunnel/target-pools.ts';
 import type { Route } from '../../tunnel/target-route.ts';
 import type { Answer, RequestHead, UpgradeAnswer, Upstream } from '../../tunnel/upstream.ts';
 import { withoutWithheld } from '../../tunnel/withheld.ts';
@@ -20,8 +20,17 @@ type Plan = { route: Route; head: RequestHead; kind: 'direct' | 'target' };
 
 /** Answers the requests that come through a tunnel: decides whether a target may be reached, as whom, and carries the request there. */
 export function upstreamHandler(options: UpstreamOptions): StreamHandler {
-  const pools = targetPools();
+  // The client of HTTP is large: a machine without a cluster never loads it.
+  let pools: TargetPools | undefined;
+  let loading: Promise<TargetPools> | undefined;
   const metrics = upstreamMetrics(options);
+
+  async function ready(head: RequestHead): Promise<Plan & { pools: TargetPools }> {
+    const planned = await plan(head);
+    loading ??= import('../../tunnel/target-pools.ts').then(({ targetPools }) => targetPools());
+    pools ??= await loading;
+    return { ...planned, pools };
+  }
 
   async function plan(head: RequestHead): Promise<Plan> {
     const caller = callerOf(head);
@@ -59,11 +68,11 @@ export function upstreamHandler(options: UpstreamOptions): StreamHandler {
   const upstream: Upstream = {
     exchange(head, body, answer) {
       const observed = metrics.observe(head.authority, answer);
-      return late(head, plan, observed, (ready) => pools.exchange(ready.route, ready.head, body, observed));
+      return late(head, ready, observed, (planned) => planned.pools.exchange(planned.route, planned.head, body, observed));
     },
     upgrade(head, protocol, answer) {
       const observed = metrics.observe(head.authority, answer);
-      return late(head, plan, observed, (ready) => pools.upgrade(ready.route, ready.head, protocol, observed));
+      return late(head, ready, observed, (planned) => planned.pools.upgrade(planned.route, planned.head, protocol, observed));
     },
   };
 
@@ -82,11 +91,11 @@ export function upstreamHandler(options: UpstreamOptions): StreamHandler {
 }
 
 /** An exchange whose route must be found first. Giving up before that is remembered. */
-function late<A extends Answer | UpgradeAnswer>(
+function late<A extends Answer | UpgradeAnswer, P extends Plan>(
   head: RequestHead,
-  plan: (head: RequestHead) => Promise<Plan>,
+  plan: (head: RequestHead) => Promise<P>,
   answer: A,
-  begin: (ready: Plan) => { abort(): void },
+  begin: (ready: P) => { abort(): void },
 ): { abort(): void } {
   let running: { abort(): void } | undefined;
   let over = false;

@@ -1,0 +1,159 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { artifactsFolder } from '../lab/artifacts.ts';
+import { type Hub, startHub } from '../lab/hub.ts';
+import { type CommandResult, runCommand } from '../lab/kubectl.ts';
+import { type Lab, startLab } from '../lab/lab.ts';
+import { type Machine, type MachineOptions, startMachine } from '../lab/machine.ts';
+import { waitFor } from '../lab/wait.ts';
+import { agentPackage } from './agent-package.ts';
+
+export const CLUSTER = 'edge-1';
+export const ARTIFACTS = '/opt/artifacts';
+const UNIT = 'fairlead-agent';
+const COMMAND_MS = 900_000;
+
+/** A parent control plane with a hub, and a machine on which the agent's package runs, registered with the parent. */
+export type MachineEnv = {
+  parent: Lab;
+  hub: Hub;
+  machine: Machine;
+  /** kubectl of the parent's administrator, with the plugins in PATH. Resolves with any exit code. */
+  kubectl(args: readonly string[], options?: { kubeconfig?: string; input?: string }): Promise<CommandResult>;
+  /** As `kubectl`, but rejects unless the exit code is 0; stdout. */
+  ok(args: readonly string[], options?: { kubeconfig?: string; input?: string }): Promise<string>;
+  /** What `clusters/edge-1/lifecycle` answers through parent, hub and tunnel. */
+  lifecycle(): Promise<Lifecycle>;
+  /** Lets the parent's administrator do everything in the new cluster: with that cluster's own administrator's certificate, through the tunnel. */
+  grantInside(): Promise<void>;
+  /** kubectl with the kubeconfig that goes through the tunnel to the cluster on the machine, as the parent's administrator. */
+  inside(args: readonly string[], options?: { input?: string }): Promise<string>;
+  /** Ends the agent at once; systemd starts it again. */
+  killAgent(): Promise<void>;
+  /** Waits until the hub counts a tunnel. */
+  connected(): Promise<void>;
+  stop(): Promise<void>;
+};
+
+export type Lifecycle = {
+  spec?: { version?: string };
+  status: {
+    phase: string;
+    kubernetesVersion?: string;
+    bootID?: string;
+    unschedulable?: boolean;
+    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    operation?: {
+      id: string;
+      type: string;
+      phase: string;
+      message?: string;
+      nextCommand?: string;
+      resumed?: number;
+      requestedBy?: string;
+      steps: { name: string; state: string }[];
+    };
+    drift?: { path: string; problem: string }[];
+  };
+};
+
+/** Starts all of it. */
+export async function startMachineEnv({ artifacts, ...options }: MachineOptions & { artifacts?: string } = {}): Promise<MachineEnv> {
+  const source = artifacts ?? (await artifactsFolder());
+  const machine = await startMachine({
+    name: CLUSTER,
+    ...options,
+    binds: [{ source, target: ARTIFACTS }, ...(options.binds ?? [])],
+  });
+  let parent: Lab | undefined;
+  const stop = async () => {
+    await machine.stop();
+    await parent?.stop();
+  };
+  try {
+    parent = await startLab({ moto: false, kwok: false, nodes: [], addresses: [machine.host] });
+    return await withAgent(parent, machine, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function withAgent(parent: Lab, machine: Machine, stop: () => Promise<void>): Promise<MachineEnv> {
+  const plugins = join(parent.dir, 'plugins');
+  const build = fileURLToPath(new URL('../../hack/build.ts', import.meta.url));
+  const [hub, built, deb] = await Promise.all([
+    startHub(parent, { flags: ['--shutdown-delay=0s'] }),
+    runCommand(process.execPath, [build, '--only=plugins', `--out=${plugins}`], { env: parent.commandEnv(), timeout: 120_000 }),
+    agentPackage(join(parent.dir, 'package')),
+  ]);
+  if (built.code !== 0) throw new Error(built.stderr);
+
+  const kubectl: MachineEnv['kubectl'] = async (args, { kubeconfig, input } = {}) => {
+    const env = parent.commandEnv(kubeconfig);
+    return await runCommand(join(parent.bin, 'kubectl'), args, {
+      env: { ...env, PATH: `${plugins}:${join(process.execPath, '..')}:${env.PATH}` },
+      timeout: COMMAND_MS,
+      ...(input !== undefined && { input }),
+    });
+  };
+  const ok: MachineEnv['ok'] = async (args, options) => {
+    const { code, stdout, stderr } = await kubectl(args, options);
+    if (code !== 0) throw new Error(`kubectl ${args.join(' ')}: exit code ${code}\n${stdout.slice(-2_000)}\n${stderr.slice(-4_000)}`);
+    return stdout;
+  };
+  const lifecycle = async () =>
+    JSON.parse(await ok(['get', '--raw', `/apis/infraops.michael.io/v1/clusters/${CLUSTER}/lifecycle`])) as Lifecycle;
+  const connected = async () => {
+    await waitFor(
+      async () =>
+        (await ok(['get', 'clusters.infraops.michael.io', CLUSTER, '-o', 'jsonpath={.status.connected}'])).trim() === 'true' &&
+        (await lifecycle()) !== undefined,
+      { what: 'the agent of the machine to be connected', timeout: 120_000, interval: 500 },
+    );
+  };
+
+  await machine.copyIn(deb, '/root/fairlead-agent.deb');
+  await machine.run(['dpkg', '-i', '/root/fairlead-agent.deb'], { timeout: 120_000 });
+  await machine.run(['rm', '/root/fairlead-agent.deb']);
+  const join_ = await ok([
+    'infra',
+    'join-command',
+    '--machine',
+    `--cluster-name=${CLUSTER}`,
+    `--parent-url=${parent.apiServerAt(machine.host)}`,
+  ]);
+  // What a person pastes, and where the artifacts are.
+  await machine.run(['sh', '-e'], { input: join_, timeout: 60_000 });
+  await machine.run(['sed', '-i', `s#^FAIRLEAD_AGENT_FLAGS=.*#& --artifacts=${ARTIFACTS}#`, '/etc/fairlead-agent/agent.env']);
+  await machine.run(['systemctl', 'restart', UNIT]);
+
+  const kubeconfig = join(parent.dir, 'edge-1.kubeconfig');
+  return {
+    parent,
+    hub,
+    machine,
+    kubectl,
+    ok,
+    lifecycle,
+    async grantInside() {
+      const [own, first] = [join(parent.dir, 'own.kubeconfig'), join(parent.dir, 'first.kubeconfig')];
+      await ok(['infra', 'kubeconfig', CLUSTER, '--admin', '-o', own, '--overwrite']);
+      await ok(['infra', 'kubeconfig', CLUSTER, `--child-kubeconfig=${own}`, '-o', first, '--overwrite']);
+      await ok(['create', 'clusterrolebinding', 'parent-admin', '--clusterrole=cluster-admin', '--user=fairlead-admin'], {
+        kubeconfig: first,
+      });
+    },
+    async inside(args, options) {
+      writeFileSync(kubeconfig, await ok(['infra', 'kubeconfig', CLUSTER]), { mode: 0o600 });
+      return await ok(args, { kubeconfig, ...options });
+    },
+    async killAgent() {
+      const pid = (await machine.run(['systemctl', 'show', '-p', 'MainPID', '--value', UNIT])).trim();
+      await machine.run(['kill', '-9', pid]);
+    },
+    connected,
+    stop,
+  };
+}

@@ -1,0 +1,262 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { verifyChain } from '../../src/kube/audit-chain.ts';
+import type { AuditEntry } from '../../src/kube/lifecycle.ts';
+import { diffState, type MachineState } from '../lab/machine/state.ts';
+import { noMachines } from '../lab/machine.ts';
+import { waitFor } from '../lab/wait.ts';
+import { brokenArtifacts } from './broken-artifacts.ts';
+import { ARTIFACTS, CLUSTER, type Lifecycle, type MachineEnv, startMachineEnv } from './env.ts';
+
+const OLD = 'v1.35.4';
+const NEW = 'v1.36.3';
+const BROKEN = '/opt/broken-artifacts';
+const SETUP_MS = 600_000;
+/** A machine that does other work beside it is slow; an operation that takes longer than this hangs. */
+const OPERATION_MS = 900_000;
+
+const impossible = noMachines();
+let env: MachineEnv;
+let broken: Awaited<ReturnType<typeof brokenArtifacts>> | undefined;
+/** Before the first cluster, with the agent there and registered. */
+let pristine: MachineState;
+
+beforeAll(async () => {
+  if (impossible !== undefined) return;
+  broken = await brokenArtifacts(NEW);
+  env = await startMachineEnv({ binds: [{ source: broken.folder, target: BROKEN }] });
+}, SETUP_MS);
+afterAll(async () => {
+  await env?.stop();
+  broken?.remove();
+}, SETUP_MS);
+beforeEach((context) => {
+  if (impossible !== undefined) context.skip(impossible);
+});
+
+const spec = (more = '') => `apiVersion: v1alpha1
+kind: Cluster
+spec:
+  clusterType: kubeadm
+  version: ${OLD}
+  networking:
+    podSubnet: 10.244.0.0/16
+    svcSubnet: 10.245.0.0/16
+  apiServer:
+    certSANs: [edge-1.example.com]
+  certificates:
+    validityPeriod: 24h
+${more}`;
+
+const infra = (...args: string[]) => env.ok(['infra', ...args]);
+const condition = ({ status }: Lifecycle, type: string) => status.conditions?.find((one) => one.type === type);
+const steps = ({ status }: Lifecycle) => status.operation?.steps ?? [];
+
+async function create(): Promise<void> {
+  await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--timeout=15m'], { input: spec() });
+}
+
+/** Waits until the running operation has ended, and returns what it became. */
+async function ended(): Promise<Lifecycle> {
+  return await waitFor(
+    async () => {
+      const now = await env.lifecycle();
+      const phase = now.status.operation?.phase;
+      return (phase === 'Succeeded' || phase === 'Failed') && now;
+    },
+    { what: 'the operation to end', timeout: OPERATION_MS, interval: 1_000 },
+  );
+}
+
+/** Waits until the operation is in a step whose name matches. */
+async function inStep(name: RegExp): Promise<void> {
+  await waitFor(
+    async () => {
+      const now = await env.lifecycle();
+      const { phase } = now.status.operation ?? {};
+      if (phase === 'Failed' || phase === 'Succeeded') throw new Error(`the operation ended: ${now.status.operation?.message ?? phase}`);
+      return steps(now).some((step) => name.test(step.name) && step.state === 'Running');
+    },
+    { what: `the operation to be in the step ${name}`, timeout: OPERATION_MS, interval: 200 },
+  );
+}
+
+async function nodeReady(version: string): Promise<void> {
+  await waitFor(
+    async () => {
+      const { items } = JSON.parse(await env.inside(['get', 'nodes', '-o', 'json'])) as {
+        items: { status: { nodeInfo: { kubeletVersion: string }; conditions: { type: string; status: string }[] } }[];
+      };
+      const [node] = items;
+      return (
+        items.length === 1 &&
+        node?.status.nodeInfo.kubeletVersion === version &&
+        node.status.conditions.some(({ type, status }) => type === 'Ready' && status === 'True')
+      );
+    },
+    { what: `the node to be Ready with ${version}, seen through the tunnel`, timeout: 180_000, interval: 1_000 },
+  );
+}
+
+describe('a machine becomes a cluster, through the tunnel', () => {
+  test('it joined by what join-command printed, and has no cluster yet', async () => {
+    await env.connected();
+    expect((await env.lifecycle()).status).toMatchObject({ phase: 'NotInitialised' });
+    expect(await infra('clusters')).toContain(CLUSTER);
+    await env.machine.settled();
+    pristine = await env.machine.snapshotState();
+  });
+
+  test('a wrong spec is refused with its fields, and nothing happens', async () => {
+    const { code, stderr } = await env.kubectl(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-'], {
+      input: spec().replace('10.245.0.0/16', '10.244.128.0/17').replace('clusterType:', 'clusterTyp:'),
+    });
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('spec.clusterTyp');
+    expect((await env.lifecycle()).status.phase).toBe('NotInitialised');
+  });
+
+  test('a dry run says every command and file, and changes nothing', async () => {
+    const said = await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--dry-run=server'], { input: spec() });
+    expect(said).toContain('kubeadm init');
+    expect(said).toContain('/etc/cni/net.d');
+    expect(diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'))).toEqual([]);
+  });
+
+  test('create: the node is Ready, a pod runs, and kubectl reaches it through the parent', { timeout: OPERATION_MS }, async () => {
+    await create();
+    const { status } = await env.lifecycle();
+    expect(status).toMatchObject({ phase: 'Provisioned', kubernetesVersion: OLD, operation: { type: 'Install', phase: 'Succeeded' } });
+    expect(status.operation?.requestedBy).toBe('fairlead-admin');
+    // Nobody of the parent has rights in a new cluster.
+    await expect(env.inside(['get', 'pods'])).rejects.toThrow('User "fairlead-admin" cannot list resource "pods"');
+    await env.grantInside();
+    await nodeReady(OLD);
+    await env.inside(['run', 'hello', '--image=fairlead.test/hello:1', '--image-pull-policy=Never', '--port=8080']);
+    await env.inside(['wait', '--for=condition=Ready', 'pod/hello', '--timeout=120s']);
+    expect(await env.inside(['exec', 'hello', '--', 'hello', 'echo', 'inside'])).toContain('inside');
+    await env.inside(['create', 'configmap', 'kept', '--from-literal=a=b']);
+  });
+
+  test('an operation is refused while there is a cluster already, and a version out of reach', async () => {
+    const again = await env.kubectl(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-'], { input: spec() });
+    expect(again.code).not.toBe(0);
+    const { code, stderr } = await env.kubectl(['infra', 'lifecycle', 'upgrade', CLUSTER, '--version=v1.38.0']);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('spec.version');
+  });
+
+  test('patch: another name in the certificate of the API server, and no workloads', { timeout: OPERATION_MS }, async () => {
+    await infra('lifecycle', 'patch', CLUSTER, '--set', 'disableWorkloads=true', '--timeout=10m');
+    expect((await env.lifecycle()).status.unschedulable).toBe(true);
+    await infra('lifecycle', 'patch', CLUSTER, '--set', 'disableWorkloads=false', '--timeout=10m');
+    await waitFor(async () => (await env.lifecycle()).status.unschedulable !== true, { what: 'the node to be schedulable again' });
+  });
+
+  test('rotate: certificates of a day are new afterwards, and served', { timeout: OPERATION_MS }, async () => {
+    const certificate = async () =>
+      await env.machine.run(['openssl', 'x509', '-in', '/etc/kubernetes/pki/apiserver.crt', '-noout', '-serial']);
+    const before = await certificate();
+    expect(await infra('certs', CLUSTER)).toContain('apiserver');
+    await infra('certs', CLUSTER, '--rotate', '--timeout=10m');
+    expect(await certificate()).not.toBe(before);
+    await nodeReady(OLD);
+  });
+
+  test('restart-machine ends when the machine is back with a new boot id and the node Ready', { timeout: OPERATION_MS }, async () => {
+    const before = await env.machine.bootId();
+    await infra('restart-machine', CLUSTER, '--timeout=10m');
+    expect(await env.machine.bootId()).not.toBe(before);
+    await nodeReady(OLD);
+    expect(await env.inside(['get', 'configmap', 'kept', '-o', 'jsonpath={.data.a}'])).toBe('b');
+  });
+
+  test('R64: an upgrade to an image that does not run is undone: etcd is as it was, the old version runs', {
+    timeout: OPERATION_MS,
+  }, async () => {
+    const { code, stderr } = await env.kubectl([
+      'infra',
+      'lifecycle',
+      'upgrade',
+      CLUSTER,
+      `--version=${NEW}`,
+      '--set',
+      `artifacts.source=${BROKEN}`,
+      '--timeout=15m',
+    ]);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('upgrade');
+    const after = await ended();
+    expect(after.status.operation).toMatchObject({ type: 'Upgrade', phase: 'Failed' });
+    await nodeReady(OLD);
+    expect(await env.inside(['get', 'configmap', 'kept', '-o', 'jsonpath={.data.a}'])).toBe('b');
+    expect(after.spec?.version).toBe(OLD);
+    expect(await env.machine.run(['kubeadm', 'version', '-o', 'short'])).toContain(OLD);
+  });
+
+  test('R64: upgrade with the agent killed in the middle: it goes on by itself to the new version', { timeout: OPERATION_MS }, async () => {
+    await infra('lifecycle', 'upgrade', CLUSTER, `--version=${NEW}`, '--set', `artifacts.source=${ARTIFACTS}`, '--wait=false');
+    await inStep(/upgrade-control-plane/);
+    await env.killAgent();
+    await env.connected();
+    const after = await ended();
+    expect(after.status.operation).toMatchObject({ type: 'Upgrade', phase: 'Succeeded' });
+    expect(after.status.operation?.resumed).toBeGreaterThan(0);
+    await nodeReady(NEW);
+    expect(await env.inside(['get', 'configmap', 'kept', '-o', 'jsonpath={.data.a}'])).toBe('b');
+  });
+
+  test('drift: a changed file is told, and put back on request', { timeout: OPERATION_MS }, async () => {
+    const path = '/etc/sysctl.d/99-fairlead.conf';
+    const files = (await env.machine.run(['sh', '-c', 'ls /etc/sysctl.d/*fairlead* /etc/sysctl.d/*kubernetes* 2>/dev/null || true']))
+      .split('\n')
+      .filter(Boolean);
+    const file = files[0] ?? path;
+    const was = (await env.machine.readFile(file)).toString('utf8');
+    await env.machine.run(['sh', '-c', `echo '# by hand' >> ${file}`]);
+    await infra('lifecycle', 'repair', CLUSTER, '--timeout=5m');
+    expect((await env.machine.readFile(file)).toString('utf8')).toBe(was);
+  });
+
+  test('the history holds everything, its chain verifies, and a change is found', async () => {
+    expect(await infra('audit', CLUSTER)).toContain('Upgrade');
+    const { operations } = JSON.parse(await env.ok(['get', '--raw', `/apis/infraops.michael.io/v1/clusters/${CLUSTER}/audit`])) as {
+      operations: AuditEntry[];
+    };
+    expect(verifyChain(operations)).toMatchObject({ ok: true });
+    const changed = operations.map((entry, at) => (at === 1 ? { ...entry, requestedBy: 'nobody' } : entry));
+    expect(verifyChain(changed)).toMatchObject({ ok: false, sequence: 2 });
+    expect(new Set(operations.map(({ operation }) => operation))).toEqual(
+      new Set(operations.map(({ operation }) => operation)).add('Install').add('Upgrade'),
+    );
+  });
+
+  test('delete leaves the machine as it was before', { timeout: OPERATION_MS }, async () => {
+    await infra('lifecycle', 'delete', CLUSTER, '--yes', '--timeout=15m');
+    expect((await env.lifecycle()).status.phase).toBe('Deleted');
+    await env.machine.settled();
+    const left = diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'));
+    expect(left).toEqual([]);
+  });
+
+  test('R64: create again with a power cut in the middle: the machine ends as a cluster', { timeout: OPERATION_MS }, async () => {
+    await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--wait=false'], { input: spec() });
+    await inStep(/kubeadm-init|init/);
+    await env.machine.kill();
+    await env.machine.start();
+    await env.connected();
+    const after = await ended();
+    expect(after.status).toMatchObject({ phase: 'Provisioned', operation: { type: 'Install', phase: 'Succeeded' } });
+    await env.grantInside();
+    await nodeReady(OLD);
+    expect(condition(after, 'InstallSuccess')?.status).toBe('True');
+  });
+
+  test('no secret stands in a log of the agent', async () => {
+    const log = await env.machine.run(['journalctl', '--no-pager', '-o', 'cat', '-u', 'fairlead-agent']);
+    expect(log).not.toContain('PRIVATE KEY');
+    expect(log).not.toContain((await env.machine.readFile('/etc/fairlead-agent/bootstrap-token')).toString('utf8').trim());
+    expect(readFileSync(join(env.parent.dir, 'kube-apiserver.log'), 'utf8')).not.toContain('PRIVATE KEY');
+  });
+});

@@ -1,0 +1,143 @@
+import type { V1Pod } from '@kubernetes/client-node';
+import { parseDocument } from 'yaml';
+import type { MachineView } from '../../machine/machine.ts';
+import type { Action, Step } from '../../operations/step.ts';
+import { getFromKube } from '../common/kube-access.ts';
+import { onlyNode, podReady, systemPods, waitNodeReady } from '../common/node-state.ts';
+import { ask, run, step, tryRun } from '../common/run.ts';
+import { ignoredPreflight } from './config.ts';
+import { versionOf } from './images.ts';
+import { ADMIN_CONF, CONTAINERD_SOCKET, KUBEADM_CONFIG, MANIFESTS, STATIC_PODS } from './paths.ts';
+import { runningTasks } from './static-pods.ts';
+
+/** What kubeadm, kubelet and the containers of the control plane make besides. */
+const MADE = [
+  '/etc/kubernetes',
+  '/var/lib/kubelet',
+  '/var/lib/etcd',
+  '/etc/cni',
+  '/var/lib/cni',
+  '/opt/cni',
+  '/var/log/pods',
+  '/var/log/containers',
+  '/usr/libexec/kubernetes',
+];
+
+const MODULES = '/usr/lib/modules';
+
+/** The control plane, by kubeadm. A half-made one is taken back before it is made anew, because kubeadm does not repair what it finds. */
+export function controlPlaneStep(): Step {
+  return step({
+    name: 'control-plane',
+    run: async ({ machine, facts }) => {
+      const ignored = ignoredPreflight(facts);
+      // kube-proxy mounts it, and where it is missing it is made; where it is there it is far too large to be saved.
+      const made = (await machine.stat(MODULES)) ? MADE : [...MADE, MODULES];
+      const argv = [
+        'kubeadm',
+        'init',
+        '--config',
+        KUBEADM_CONFIG,
+        '--skip-token-print',
+        ...(ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : []),
+      ];
+      return [{ kind: 'claim', paths: made }, run(argv, { timeoutMs: 900_000 })];
+    },
+    verify: async ({ machine, spec, signal }) => {
+      const version = await apiVersion(machine, signal);
+      if (version !== versionOf(spec)) throw new Error(`the API server is ${version}, not ${versionOf(spec)}`);
+    },
+    undo: ({ machine }) => resetActions(machine),
+    afterCrash: 'undo',
+  });
+}
+
+/** kubeadm's own reset, with the kubelet stopped so that it does not start pods again meanwhile. */
+export async function resetActions(machine: MachineView): Promise<Action[]> {
+  const reset = ['kubeadm', 'reset', '--force', '--cri-socket', CONTAINERD_SOCKET];
+  return [
+    ...((await machine.services.exists('kubelet')) ? [{ kind: 'service', unit: 'kubelet', change: 'stop' } as const] : []),
+    ...((await machine.which('kubeadm')) ? [tryRun(reset, 300_000)] : []),
+  ];
+}
+
+/** `v1.36.3`, asked of the API server. */
+export async function apiVersion(machine: MachineView, signal: AbortSignal): Promise<string> {
+  const answer = (await getFromKube(machine, ADMIN_CONF, '/version', signal)) as { gitVersion?: string };
+  return answer.gitVersion ?? '';
+}
+
+/** Static pods of the control plane that are not ready; with their reason. */
+export async function controlPlaneProblems(machine: MachineView, signal: AbortSignal): Promise<string[]> {
+  const pods = await systemPods(machine, ADMIN_CONF, signal, 'tier=control-plane');
+  return STATIC_PODS.flatMap((name) => {
+    const pod = pods.find(({ metadata }) => metadata?.labels?.['component'] === name);
+    if (pod && podReady(pod)) return [];
+    const waiting = pod?.status?.containerStatuses?.[0]?.state?.waiting;
+    return [`${name} is ${waiting?.reason ?? pod?.status?.phase ?? 'not there'}`];
+  });
+}
+
+/**
+ * What the API server does not know yet of the static pods: it shows a pod of an older manifest, or a container that has ended, until the kubelet has told.
+ */
+async function staleProblems(machine: MachineView, signal: AbortSignal): Promise<string[]> {
+  const running = await runningTasks(machine);
+  const pods = await systemPods(machine, ADMIN_CONF, signal, 'tier=control-plane');
+  const problems: string[] = [];
+  for (const name of STATIC_PODS) {
+    const pod = pods.find(({ metadata }) => metadata?.labels?.['component'] === name);
+    const manifest = parseDocument((await machine.read(`${MANIFESTS}/${name}.yaml`)) ?? '').toJS({ maxAliasCount: 0 }) as V1Pod | null;
+    const [shown, wanted] = [pod?.spec?.containers[0], manifest?.spec?.containers[0]];
+    if (wanted && (shown?.image !== wanted.image || shown?.command?.join('\0') !== wanted.command?.join('\0'))) {
+      problems.push(`${name} is still of the older manifest`);
+    } else if (!running.includes(pod?.status?.containerStatuses?.[0]?.containerID?.replace('containerd://', '') ?? '')) {
+      problems.push(`${name} has not been reported anew`);
+    }
+  }
+  return problems;
+}
+
+/** Waits until all four static pods are ready, as their manifests say, in containers that run. */
+export const waitControlPlane = (timeoutMs = 300_000): Action => ({
+  kind: 'wait',
+  text: 'the control plane runs',
+  timeoutMs,
+  until: async (machine, signal) => {
+    const problems = await controlPlaneProblems(machine, signal);
+    if (problems.length === 0) problems.push(...(await staleProblems(machine, signal)));
+    if (problems.length > 0) throw new Error(problems.join(', '));
+    return true;
+  },
+});
+
+/** Waits until CoreDNS answers, where its image is there: without one it is pulled later, or never. */
+const waitDns: Action = {
+  kind: 'wait',
+  text: 'CoreDNS is ready',
+  timeoutMs: 300_000,
+  until: async (machine, signal) => {
+    const images = await ask(machine, ['ctr', '-n', 'k8s.io', 'images', 'ls', '-q']);
+    if (!images?.includes('/coredns')) return true;
+    const pods = await systemPods(machine, ADMIN_CONF, signal, 'k8s-app=kube-dns');
+    if (pods.some(podReady)) return true;
+    throw new Error(
+      `CoreDNS is ${pods[0]?.status?.containerStatuses?.[0]?.state?.waiting?.reason ?? pods[0]?.status?.phase ?? 'not there'}`,
+    );
+  },
+};
+
+/** The node is Ready and the cluster's own pods run. */
+export function nodeReadyStep(name: string): Step {
+  return step({
+    name,
+    run: async ({ spec, machine, signal }) => {
+      const cordoned = await onlyNode(machine, ADMIN_CONF, signal).then(
+        (node) => node?.spec?.unschedulable === true,
+        () => false,
+      );
+      return [waitNodeReady(ADMIN_CONF, versionOf(spec), 300_000), waitControlPlane(), ...(cordoned ? [] : [waitDns])];
+    },
+    afterCrash: 'repeat',
+  });
+}

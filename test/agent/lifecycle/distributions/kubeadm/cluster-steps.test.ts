@@ -1,0 +1,191 @@
+import { describe, expect, test } from 'vitest';
+import { recordStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/begin.ts';
+import { bridgeStep, cniPluginsStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/cni.ts';
+import { imagesOfLedger, imagesStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/images.ts';
+import { controlPlaneStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/init.ts';
+import { kubeadm } from '../../../../../src/agent/lifecycle/distributions/kubeadm/kubeadm.ts';
+import { kubeadmConfigStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/kubeadm-config-step.ts';
+import type { Facts } from '../../../../../src/agent/lifecycle/machine/machine.ts';
+import type { ClusterSpec } from '../../../../../src/kube/lifecycle.ts';
+import { cleanUp } from '../../../../support/clean-up.ts';
+import { brief, commands, machineFolder } from './machine-folder.ts';
+
+import { IMAGES, spec, usualMachine } from './usual-machine.ts';
+
+const clean = cleanUp();
+const usual = (facts?: Partial<Facts>, artifacts?: Record<string, string>) => usualMachine(clean, facts, artifacts);
+
+describe('images', () => {
+  test('come from the archives, and undo removes exactly those that came', async () => {
+    const box = await usual();
+    await box.write('images', 'docker.io/library/mine:1\n');
+    const context = box.context(spec());
+    await box.perform(await recordStep().run(context));
+    const step = imagesStep('images', imagesOfLedger);
+    const actions = await box.take(step, context);
+    expect(actions.map(({ kind }) => kind)).toEqual(['fetch', 'command', 'remove']);
+    await box.perform(await step.undo(context));
+    expect((await box.machine.read('/images'))?.trim()).toBe('docker.io/library/mine:1');
+  });
+
+  test('are pulled where there is no archive', async () => {
+    const box = await usual({}, {});
+    expect(commands(await imagesStep('images', imagesOfLedger).run(box.context(spec())))).toEqual([
+      'kubeadm config images pull --kubernetes-version v1.36.3 --image-repository registry.k8s.io',
+    ]);
+  });
+
+  test('are pulled from the private registry', async () => {
+    const box = await usual({}, {});
+    const clusterRuntime = { customiseClusterRuntime: true, clusterCri: { privateRegistryFQDN: 'r.example.com:5000' } };
+    const [pull] = commands(await imagesStep('images', imagesOfLedger).run(box.context(spec({ clusterRuntime }))));
+    expect(pull).toContain('--image-repository r.example.com:5000');
+  });
+
+  test('one that is missing after the import is named', async () => {
+    const box = await usual({}, { 'kubernetes/v1.36.3/images/some.tar': IMAGES.slice(0, 2).join('\n') });
+    const context = box.context(spec());
+    const step = imagesStep('images', imagesOfLedger);
+    await box.perform(await step.run(context));
+    await expect(step.verify(context)).rejects.toThrow('images are missing after the import: registry.k8s.io/pause:3.10.2');
+  });
+
+  test('without a ledger undo removes nothing', async () => {
+    const box = await usual();
+    expect(await imagesStep('images', imagesOfLedger).undo(box.context(spec()))).toEqual([]);
+  });
+});
+
+describe('network', () => {
+  test('plugins come from the artifacts', async () => {
+    const box = await usual();
+    const context = box.context(spec());
+    await box.take(cniPluginsStep(), context);
+    expect(await box.machine.list('/opt/cni/bin')).toEqual(['bridge', 'host-local', 'loopback', 'portmap']);
+    expect(await cniPluginsStep().check(context)).toBe(true);
+  });
+  test("or from the system's package", async () => {
+    const box = await usual({}, {});
+    for (const name of ['bridge', 'host-local', 'loopback', 'portmap']) await box.write(`usr/lib/cni/${name}`, 'plugin', 0o755);
+    expect(commands(await cniPluginsStep().run(box.context(spec()))).at(-1)).toBe(
+      'cp -n -t /opt/cni/bin /usr/lib/cni/bridge /usr/lib/cni/host-local /usr/lib/cni/loopback /usr/lib/cni/portmap',
+    );
+  });
+  test('or there is an error that says what to do', async () => {
+    const box = await usual({}, {});
+    await expect(cniPluginsStep().run(box.context(spec()))).rejects.toMatchObject({
+      nextCommand: 'apt-get install containernetworking-plugins',
+    });
+  });
+  test('the bridge is written once', async () => {
+    const box = await usual();
+    const context = box.context(spec());
+    await box.take(bridgeStep(context.spec), context);
+    expect(await bridgeStep(context.spec).check(context)).toBe(true);
+    expect(await box.machine.list('/etc/cni/net.d')).toEqual(['05-fairlead.conflist']);
+  });
+});
+
+describe('the control plane', () => {
+  test('its configuration stands in a file that only root reads', async () => {
+    const box = await usual();
+    const context = box.context(spec());
+    await box.take(kubeadmConfigStep('kubeadm-configuration'), context);
+    expect((await box.machine.stat('/var/lib/fairlead-cluster/kubeadm.yaml'))?.mode).toBe(0o600);
+    expect(await kubeadmConfigStep('kubeadm-configuration').check(context)).toBe(true);
+  });
+
+  test('conntrack is left alone where its limit cannot be written', async () => {
+    const box = await usual();
+    await box.write('proc/sys/net/netfilter/nf_conntrack_max', '262144\n', 0o444);
+    const [action] = await kubeadmConfigStep('kubeadm-configuration').run(box.context(spec()));
+    expect(action?.kind === 'write' && action.content).toContain('maxPerCore: 0');
+  });
+
+  test.each<[Partial<Facts>, string]>([
+    [{}, 'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print'],
+    [
+      { cgroup: 1, cpus: 1 },
+      'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print --ignore-preflight-errors=SystemVerification,NumCPU',
+    ],
+  ])('%j: %s', async (facts, wanted) => {
+    const box = await usual(facts);
+    const actions = await controlPlaneStep().run(box.context(spec()));
+    expect(actions[0]).toMatchObject({
+      kind: 'claim',
+      paths: expect.arrayContaining(['/etc/kubernetes', '/var/lib/etcd', '/var/lib/kubelet', '/usr/lib/modules']),
+    });
+    expect(commands(actions)).toEqual([wanted]);
+  });
+
+  test('modules that are there are not saved', async () => {
+    const box = await usual();
+    await box.write('usr/lib/modules/6.1/modules.dep', '');
+    const [claim] = await controlPlaneStep().run(box.context(spec()));
+    expect(claim?.kind === 'claim' && claim.paths).not.toContain('/usr/lib/modules');
+  });
+
+  test('undo stops the kubelet before the reset, and works where neither is there', async () => {
+    const box = await usual();
+    await box.write('etc/systemd/system/kubelet.service', '');
+    const context = box.context(spec());
+    expect(brief(await controlPlaneStep().undo(context))).toEqual([
+      'stop kubelet',
+      'kubeadm reset --force --cri-socket unix:///run/containerd/containerd.sock',
+    ]);
+    const bare = await machineFolder(clean);
+    expect(await controlPlaneStep().undo(bare.context(spec()))).toEqual([]);
+  });
+});
+
+test('steps of each operation have names of their own', () => {
+  const full = spec({ disableWorkloads: true, storage: { clusterCsi: { name: 'local-path' } } });
+  const before = spec();
+  for (const steps of [kubeadm.install(full), kubeadm.upgrade(full, before), kubeadm.patch(full, before), kubeadm.rotate(full)]) {
+    const names = steps.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    for (const name of names) expect(name).toMatch(/^[a-z]+(-[a-z]+)*$/);
+  }
+});
+
+describe('patch does only what follows from the differences', () => {
+  const names = (more: Partial<ClusterSpec>) => kubeadm.patch(spec(more), spec()).map(({ name }) => name);
+  test.each<[string, Partial<ClusterSpec>, string[]]>([
+    ['nothing', {}, ['node-ready']],
+    ['cordon', { disableWorkloads: true }, ['cordon', 'node-ready']],
+    [
+      'names',
+      { apiServer: { certSANs: ['a.example.com'] } },
+      [
+        'upload-old-configuration',
+        'take-up-old-control-plane',
+        'configuration',
+        'upload-configuration',
+        'certificate-names',
+        'take-up-control-plane',
+        'node-ready',
+      ],
+    ],
+    [
+      'arguments of the API server',
+      { extraArgs: { 'apiServer.v': '2' } },
+      [
+        'upload-old-configuration',
+        'take-up-old-control-plane',
+        'configuration',
+        'upload-configuration',
+        'control-plane-arguments',
+        'take-up-control-plane',
+        'node-ready',
+      ],
+    ],
+    [
+      'arguments of the kubelet',
+      { extraArgs: { 'kubelet.v': '2' } },
+      ['upload-old-configuration', 'restart-old-kubelet', 'configuration', 'upload-configuration', 'kubelet-arguments', 'node-ready'],
+    ],
+    ['storage', { storage: { clusterCsi: { name: 'local-path' } } }, ['local-path-storage', 'node-ready']],
+  ])('%s', (_, more, wanted) => {
+    expect(names(more)).toEqual(wanted);
+  });
+});
