@@ -35,6 +35,10 @@ demo: deps tools ## Run a cluster, an EC2 and the hub in the foreground; Ctrl-C 
 test: deps tools ## Type check, lint, import rules, unit and end-to-end tests; the last line counts them
 	@exec "$(NODE)" hack/test.ts
 
+.PHONY: e2e-machine
+e2e-machine: deps tools ## Run the tests on real machines with systemd and kubeadm only (root, systemd-nspawn)
+	@exec "$(NODE)" hack/test.ts machine
+
 .PHONY: attacks
 attacks: deps tools ## Run the tests of the list of attacks with long counts
 	@exec "$(NODE)" hack/test.ts attacks
@@ -51,8 +55,16 @@ bench-nodes: deps tools ## Measure the hub against the API server it runs behind
 bench-sockets: deps tools ## Measure kubectl's way through hub and tunnel against the child itself
 	@exec "$(NODE)" bench/sockets.ts $(ROWS)
 
+.PHONY: bench-lifecycle
+bench-lifecycle: deps tools ## Measure making a cluster on a machine against bare kubeadm (root, systemd-nspawn)
+	@exec "$(NODE)" bench/lifecycle.ts
+
+.PHONY: package
+package: deps tools ## Build the agent as one executable, and as .deb and .rpm, in dist/
+	@"$(NODE)" hack/build.ts --only agent --sea && "$(NODE)" hack/package.ts
+
 .PHONY: build
-build: deps ## Bundle hub and plugins into dist/
+build: deps ## Bundle hub, agent and plugins into dist/
 	@"$(NODE)" hack/build.ts
 
 .PHONY: lint

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { runSuite, type Tally } from './suites.ts';
 
 // node hack/test.ts [types] [lint] [imports] [unit] [e2e]    default: all of them, in this order
+// node hack/test.ts machine                                  the tests on real machines (part of e2e)
 // node hack/test.ts attacks                                  the tests named after rows of the list of attacks (R1: ...), with long counts
 //
 // The last line counts everything: "N passed, N failed, N skipped". Exit code 0 only when something passed and nothing failed.
@@ -29,14 +30,17 @@ function runCheck({ title, args }: { title: string; args: readonly string[] }): 
 async function run(part: string): Promise<Tally> {
   const command = commands[part];
   if (command) return runCheck(command);
+  if (part === 'machine') return runSuite('e2e', { files: ['e2e/machine', 'e2e/lab/machine.test.ts'] });
   console.log(`\n== ${part} tests`);
   return runSuite(part);
 }
 
 const parts = process.argv.slice(2);
-const unknown = parts.find((part) => part !== 'attacks' && !commands[part] && !suites.includes(part));
+const unknown = parts.find((part) => !['attacks', 'machine'].includes(part) && !commands[part] && !suites.includes(part));
 if (unknown !== undefined) {
-  console.error(`hack/test.ts: unknown part ${unknown}; there are ${[...Object.keys(commands), ...suites, 'attacks'].join(', ')}`);
+  console.error(
+    `hack/test.ts: unknown part ${unknown}; there are ${[...Object.keys(commands), ...suites, 'machine', 'attacks'].join(', ')}`,
+  );
   process.exit(2);
 }
 

@@ -1,13 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { agentPackage, joinByPackage } from '../lab/agent-package.ts';
 import { artifactsFolder } from '../lab/artifacts.ts';
 import { type Hub, startHub } from '../lab/hub.ts';
 import { type CommandResult, runCommand } from '../lab/kubectl.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
 import { type Machine, type MachineOptions, startMachine } from '../lab/machine.ts';
 import { waitFor } from '../lab/wait.ts';
-import { agentPackage } from './agent-package.ts';
 
 export const CLUSTER = 'edge-1';
 export const ARTIFACTS = '/opt/artifacts';
@@ -25,7 +25,7 @@ export type MachineEnv = {
   ok(args: readonly string[], options?: { kubeconfig?: string; input?: string }): Promise<string>;
   /** What `clusters/edge-1/lifecycle` answers through parent, hub and tunnel. */
   lifecycle(): Promise<Lifecycle>;
-  /** Lets the parent's administrator do everything in the new cluster: with that cluster's own administrator's certificate, through the tunnel. */
+  /** Lets the parent's administrator do everything in the new cluster: with that cluster's own kubeconfig, from here. */
   grantInside(): Promise<void>;
   /** kubectl with the kubeconfig that goes through the tunnel to the cluster on the machine, as the parent's administrator. */
   inside(args: readonly string[], options?: { input?: string }): Promise<string>;
@@ -114,20 +114,8 @@ async function withAgent(parent: Lab, machine: Machine, stop: () => Promise<void
     );
   };
 
-  await machine.copyIn(deb, '/root/fairlead-agent.deb');
-  await machine.run(['dpkg', '-i', '/root/fairlead-agent.deb'], { timeout: 120_000 });
-  await machine.run(['rm', '/root/fairlead-agent.deb']);
-  const join_ = await ok([
-    'infra',
-    'join-command',
-    '--machine',
-    `--cluster-name=${CLUSTER}`,
-    `--parent-url=${parent.apiServerAt(machine.host)}`,
-  ]);
-  // What a person pastes, and where the artifacts are.
-  await machine.run(['sh', '-e'], { input: join_, timeout: 60_000 });
-  await machine.run(['sed', '-i', `s#^FAIRLEAD_AGENT_FLAGS=.*#& --artifacts=${ARTIFACTS}#`, '/etc/fairlead-agent/agent.env']);
-  await machine.run(['systemctl', 'restart', UNIT]);
+  const command = ['infra', 'join-command', '--machine', `--cluster-name=${CLUSTER}`, `--parent-url=${parent.apiServerAt(machine.host)}`];
+  await joinByPackage(machine, deb, await ok(command), [`--artifacts=${ARTIFACTS}`]);
 
   const kubeconfig = join(parent.dir, 'edge-1.kubeconfig');
   return {
@@ -138,11 +126,10 @@ async function withAgent(parent: Lab, machine: Machine, stop: () => Promise<void
     ok,
     lifecycle,
     async grantInside() {
-      const [own, first] = [join(parent.dir, 'own.kubeconfig'), join(parent.dir, 'first.kubeconfig')];
+      const own = join(parent.dir, 'own.kubeconfig');
       await ok(['infra', 'kubeconfig', CLUSTER, '--admin', '-o', own, '--overwrite']);
-      await ok(['infra', 'kubeconfig', CLUSTER, `--child-kubeconfig=${own}`, '-o', first, '--overwrite']);
       await ok(['create', 'clusterrolebinding', 'parent-admin', '--clusterrole=cluster-admin', '--user=fairlead-admin'], {
-        kubeconfig: first,
+        kubeconfig: own,
       });
     },
     async inside(args, options) {

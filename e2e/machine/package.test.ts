@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { agentPackage } from '../lab/agent-package.ts';
 import { diffState, type MachineState } from '../lab/machine/state.ts';
 import { type Machine, noMachines, startMachine } from '../lab/machine.ts';
 import { waitFor } from '../lab/wait.ts';
-import { agentPackage } from './agent-package.ts';
 
 const impossible = noMachines();
 const UNIT = 'fairlead-agent.service';

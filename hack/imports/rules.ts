@@ -34,7 +34,7 @@ export const rooms: readonly Room[] = [
   { path: 'e2e/lab', may: ['src/hub/certificates/x509.ts'], development: true },
   { path: 'e2e', may: ['e2e/lab', 'src', 'test', 'hack/release', 'hack/images'], development: true },
   { path: 'test', may: ['src', 'kubectl-plugins', 'hack', 'e2e/lab'], development: true },
-  { path: 'bench', may: ['src', 'e2e/lab', 'test'], development: true },
+  { path: 'bench', may: ['src', 'e2e/lab', 'e2e/machine', 'test'], development: true },
   { path: 'hack', may: ['src', 'e2e/lab'], development: true },
 ];
 

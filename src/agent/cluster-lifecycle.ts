@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import { refusal } from './api/agent-api.ts';
@@ -5,7 +6,7 @@ import { backoff } from './backoff.ts';
 import type { LifecycleApi } from './lifecycle/api/rest.ts';
 import { lifecycleApi } from './lifecycle/api/rest.ts';
 import { artifactSource } from './lifecycle/artifacts/artifact-source.ts';
-import { distributionOf } from './lifecycle/distributions/registry.ts';
+import { distributionsWith } from './lifecycle/distributions/registry.ts';
 import { type Lifecycle, startLifecycle } from './lifecycle/lifecycle.ts';
 import { type LocalMachine, localMachine } from './lifecycle/machine/local-machine.ts';
 import { lifecycleMetrics } from './lifecycle/metrics.ts';
@@ -62,8 +63,17 @@ export function keepCluster(given: {
       stateDir,
       machine,
       metrics,
-      distributions: distributionOf,
-      artifacts: (source) => artifactSource(source, { ...(downloadURL && { downloadURL }) }),
+      distributions: distributionsWith({
+        k3s: {
+          ...(options.k3sInstallerURL && { installerURL: options.k3sInstallerURL }),
+          ...(options.k3sReleasesURL && { releasesURL: options.k3sReleasesURL }),
+        },
+      }),
+      artifacts: (source) =>
+        artifactSource(source, {
+          ...(downloadURL && { downloadURL }),
+          ...(options.caFile && { ca: readFileSync(options.caFile, 'utf8') }),
+        }),
       settings: { artifacts, renewBeforeMs, followKubelet, statusIntervalMs },
       onEnd({ id, type, phase, message }) {
         if (phase === 'Succeeded') log.info({ operation: id, type }, 'operation succeeded');

@@ -40,6 +40,8 @@ const OURS: readonly Flag[] = [
     'Where binaries, packages and images of clusters come from: a folder or an https:// URL with a file SHA256SUMS. Empty: the hosts of the projects. A cluster may name another place.',
   ),
   text('download-url', "Base of Kubernetes' downloads when there are no --artifacts. Empty: the project's."),
+  text('k3s-installer-url', "Where the installer of k3s is when there are no --artifacts. Empty: the project's."),
+  text('k3s-releases-url', "Base of k3s' releases, as its installer takes it (GITHUB_URL). Empty: the project's."),
   {
     name: 'certificate-renew-before',
     type: 'duration',
@@ -69,7 +71,7 @@ const OURS: readonly Flag[] = [
     'allow-target',
     "What may be reached besides the agent's own kube-apiserver: HOST, HOST:PORT, CIDR or CIDR:PORT; a host may begin with *. May be repeated.",
   ),
-  text('target-ca-file', 'CA certificates (PEM) for https targets of --allow-target. They are trusted beside those of the system.'),
+  text('target-ca-file', 'CA certificates (PEM) for https targets of --allow-target and for artifacts. They are trusted beside those of the system.'),
   list(
     'allow-identity',
     "Name beginning with system: of a user or group of the parent that may be somebody in the agent's own cluster although it is powerful there. May be repeated.",

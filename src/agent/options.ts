@@ -48,6 +48,11 @@ export type LifecycleOptions = {
   artifacts: string;
   /** Base of Kubernetes' downloads; '' for the project's. */
   downloadURL: string;
+  /** PEM file with CAs that the source of artifacts is verified by, besides those of the system; '' for none. */
+  caFile: string;
+  /** '' for the project's. */
+  k3sInstallerURL: string;
+  k3sReleasesURL: string;
   renewBeforeMs: number;
   followKubelet: boolean;
   statusIntervalMs: number;
@@ -111,6 +116,9 @@ export function parseOptions(
       socket: text('socket'),
       artifacts: artifacts.startsWith('https://') ? url('artifacts') : artifacts,
       downloadURL: text('download-url') === '' ? '' : url('download-url'),
+      caFile: text('target-ca-file'),
+      k3sInstallerURL: text('k3s-installer-url') === '' ? '' : url('k3s-installer-url'),
+      k3sReleasesURL: text('k3s-releases-url') === '' ? '' : url('k3s-releases-url'),
       renewBeforeMs,
       followKubelet: bool('follow-kubelet'),
       statusIntervalMs: timed('status-interval', 1_000),

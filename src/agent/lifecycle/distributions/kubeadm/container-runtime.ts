@@ -25,7 +25,7 @@ export function containerdPackagesStep(): Step {
       const { facts, folder, spec } = context;
       const suffix = facts.packageManager === 'dnf' ? '.rpm' : '.deb';
       const packages = (await context.artifacts('packages/')).filter((path) => path.endsWith(suffix));
-      const claim: Action = { kind: 'claim', paths: ['/etc/containerd', STORE, '/opt/containerd'] };
+      const claim: Action = { kind: 'claim', paths: ['/etc/containerd', STORE, '/opt/containerd', '/etc/cni'] };
       if (packages.length > 0) {
         const local = packages.map((artifact) => `${folder}/packages/${basename(artifact)}`);
         const fetches = packages.map((artifact, index): Action => ({ kind: 'fetch', path: local[index] ?? '', artifact, mode: 0o600 }));

@@ -1,9 +1,10 @@
 import type { V1Pod } from '@kubernetes/client-node';
 import { parseDocument } from 'yaml';
+import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
 import type { MachineView } from '../../machine/machine.ts';
 import type { Action, Step } from '../../operations/step.ts';
 import { getFromKube } from '../common/kube-access.ts';
-import { onlyNode, podReady, systemPods, waitNodeReady } from '../common/node-state.ts';
+import { onlyNode, podReady, systemPods, waitApi, waitNodeReady } from '../common/node-state.ts';
 import { ask, run, step, tryRun } from '../common/run.ts';
 import { ignoredPreflight } from './config.ts';
 import { versionOf } from './images.ts';
@@ -39,6 +40,7 @@ export function controlPlaneStep(): Step {
         '--config',
         KUBEADM_CONFIG,
         '--skip-token-print',
+        '--skip-phases=addon/coredns',
         ...(ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : []),
       ];
       return [{ kind: 'claim', paths: made }, run(argv, { timeoutMs: 900_000 })];
@@ -126,6 +128,38 @@ const waitDns: Action = {
     );
   },
 };
+
+/** Waits until kube-proxy runs; at once where there shall be none. */
+const waitKubeProxy = (spec: ClusterSpec): Action[] =>
+  spec.networking?.cilium?.installKubeProxy === false
+    ? []
+    : [
+        {
+          kind: 'wait',
+          text: 'kube-proxy runs',
+          timeoutMs: 300_000,
+          until: async (machine, signal) => {
+            const pods = await systemPods(machine, ADMIN_CONF, signal, 'k8s-app=kube-proxy');
+            if (pods.some(podReady)) return true;
+            throw new Error(`kube-proxy is ${pods[0]?.status?.phase ?? 'not there'}`);
+          },
+        },
+      ];
+
+/**
+ * CoreDNS, by kubeadm, after kube-proxy: where it comes first, its first connection to the API server is lost, and it waits 30 seconds for that.
+ */
+export function dnsStep(): Step {
+  return step({
+    name: 'dns',
+    run: async ({ spec }) => [
+      waitApi(ADMIN_CONF),
+      ...waitKubeProxy(spec),
+      run(['kubeadm', 'init', 'phase', 'addon', 'coredns', '--config', KUBEADM_CONFIG], { timeoutMs: 120_000 }),
+    ],
+    afterCrash: 'repeat',
+  });
+}
 
 /** The node is Ready and the cluster's own pods run. */
 export function nodeReadyStep(name: string): Step {

@@ -9,7 +9,7 @@ import { kubeadmCertificates } from './certificates.ts';
 import { bridgeStep, cniManifestStep, cniPluginsStep, isBridge } from './cni.ts';
 import { containerdPackagesStep, containerRuntimeStep, leftoversStep } from './container-runtime.ts';
 import { imagesOfLedger, imagesStep } from './images.ts';
-import { controlPlaneStep, nodeReadyStep } from './init.ts';
+import { controlPlaneStep, dnsStep, nodeReadyStep } from './init.ts';
 import { kubeadmConfigStep } from './kubeadm-config-step.ts';
 import { isDualStack } from './networks.ts';
 import { observeKubeadm } from './observe.ts';
@@ -40,6 +40,7 @@ function installSteps(spec: ClusterSpec): Step[] {
     kubeadmConfigStep('kubeadm-configuration'),
     leftoversStep(),
     controlPlaneStep(),
+    dnsStep(),
     ...(manifest && !isBridge(spec) ? [cniManifestStep('cni-manifest', manifest, undefined)] : []),
     ...(wantsLocalPath(spec) ? [localPathStep('local-path-storage', spec, false)] : []),
     nodeReadyStep('node-ready'),

@@ -50,13 +50,15 @@ function renewStep(): Step {
   });
 }
 
-/** The kubelet renews its own client certificate while that is valid; one that has expired is made anew by kubeadm, as at the install. */
+/** The kubelet renews its own client certificate in the last third of its life. One that it has not renewed by then, or that has expired, is made anew by kubeadm, as at the install. */
 function kubeletCertificateStep(): Step {
   return step({
     name: 'kubelet-certificate',
     check: async ({ machine }) => {
       const own = (await kubeadmCertificates(machine)).find(({ name }) => name === 'kubelet-client');
-      return own !== undefined && Date.parse(own.expiryDate) > Date.now();
+      if (!own?.rotationDate) return false;
+      const [made, ends] = [Date.parse(own.rotationDate), Date.parse(own.expiryDate)];
+      return ends - Date.now() > (ends - made) / 3;
     },
     run: async () => [
       { kind: 'claim', paths: ['/etc/kubernetes/kubelet.conf', '/var/lib/kubelet/pki'] },
@@ -65,6 +67,9 @@ function kubeletCertificateStep(): Step {
       run(['kubeadm', 'init', 'phase', 'kubeconfig', 'kubelet', '--config', KUBEADM_CONFIG]),
       { kind: 'service', unit: 'kubelet', change: 'restart' },
     ],
+    verify: async ({ machine }) => {
+      if (!(await machine.stat('/etc/kubernetes/kubelet.conf'))) throw new Error('kubeadm made no kubelet.conf');
+    },
   });
 }
 

@@ -103,10 +103,10 @@ describe('the control plane', () => {
   });
 
   test.each<[Partial<Facts>, string]>([
-    [{}, 'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print'],
+    [{}, 'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print --skip-phases=addon/coredns'],
     [
       { cgroup: 1, cpus: 1 },
-      'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print --ignore-preflight-errors=SystemVerification,NumCPU',
+      'kubeadm init --config /var/lib/fairlead-cluster/kubeadm.yaml --skip-token-print --skip-phases=addon/coredns --ignore-preflight-errors=SystemVerification,NumCPU',
     ],
   ])('%j: %s', async (facts, wanted) => {
     const box = await usual(facts);
@@ -116,6 +116,22 @@ describe('the control plane', () => {
       paths: expect.arrayContaining(['/etc/kubernetes', '/var/lib/etcd', '/var/lib/kubelet', '/usr/lib/modules']),
     });
     expect(commands(actions)).toEqual([wanted]);
+  });
+
+  test('CoreDNS comes after kube-proxy, or at once where there is none', async () => {
+    const box = await usual();
+    const lines = async (more: Partial<ClusterSpec>) => {
+      const wanted = spec(more);
+      return brief(
+        (await kubeadm
+          .install(wanted)
+          .find(({ name }) => name === 'dns')
+          ?.run(box.context(wanted))) ?? [],
+      );
+    };
+    const addon = 'kubeadm init phase addon coredns --config /var/lib/fairlead-cluster/kubeadm.yaml';
+    expect(await lines({})).toEqual(['wait the API server is ready', 'wait kube-proxy runs', addon]);
+    expect(await lines({ networking: { cilium: { installKubeProxy: false } } })).toEqual(['wait the API server is ready', addon]);
   });
 
   test('modules that are there are not saved', async () => {
