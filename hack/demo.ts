@@ -8,18 +8,22 @@ import { type Child, startChild } from '../e2e/lab/child.ts';
 import { type Hub, startHub } from '../e2e/lab/hub.ts';
 import { runCommand } from '../e2e/lab/kubectl.ts';
 import { type Lab, startLab } from '../e2e/lab/lab.ts';
+import type { Machine } from '../e2e/lab/machine.ts';
 import type { KubeNode } from '../e2e/lab/nodes.ts';
+import { bareMachine, joinMachine } from './demo-machine.ts';
 
 // A whole cluster with its cloud and a hub, and a child cluster behind an agent, in the foreground until Ctrl-C or SIGTERM.
 // --check: restarts one node and asks the child for its pods by itself, and ends with 0 when all went well, 1 otherwise.
+// --machine: adds a Linux machine with systemd that can be made a cluster (root, systemd-nspawn; the first time takes minutes).
 
 /** The user of the kubeconfig that the lab makes for its admin. */
 const ADMIN = 'fairlead-admin';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const check = process.argv.includes('--check');
-const unknown = process.argv.slice(2).find((arg) => arg !== '--check');
+const withMachine = process.argv.includes('--machine');
+const unknown = process.argv.slice(2).find((arg) => !['--check', '--machine'].includes(arg));
 if (unknown !== undefined) {
-  console.error(`hack/demo.ts: unknown argument ${unknown}; there is only --check`);
+  console.error(`hack/demo.ts: unknown argument ${unknown}; there are --check and --machine`);
   process.exit(2);
 }
 
@@ -35,7 +39,7 @@ async function makeBinFolder(lab: Lab): Promise<string> {
   return bin;
 }
 
-function instructions(lab: Lab, bin: string, seconds: number): string {
+function instructions(lab: Lab, bin: string, seconds: number, machine: readonly string[]): string {
   const lines = [
     `Kubernetes v1.36.3 with ${lab.nodes.length} nodes, EC2 (moto), the hub and a child cluster are up after ${seconds.toFixed(1)} s. In another terminal:`,
     '',
@@ -60,6 +64,7 @@ function instructions(lab: Lab, bin: string, seconds: number): string {
     'edge get pods -A',
     'edge exec -it web -- sh',
     'edge port-forward web 8080:80',
+    ...machine,
     '',
     `Logs: ${lab.dir}/*.log and ${lab.dir}/hub/*.log. Ctrl-C ends everything and leaves nothing behind.`,
   ];
@@ -137,7 +142,19 @@ async function untilStopped(lab: Lab, child: Lab, hub: Hub): Promise<void> {
 
 async function main(): Promise<void> {
   const begin = performance.now();
-  const lab = await startLab({ downTime: check ? 500 : 5000 });
+  const machine = withMachine ? await bareMachine() : undefined;
+  try {
+    await runDemo(begin, machine);
+  } finally {
+    await machine?.stop();
+  }
+}
+
+/** A machine takes root and some minutes, so it is only offered. */
+const OFFER = process.getuid?.() === 0 ? ['', '# make demo DEMO_FLAGS=--machine adds a machine that can be made a cluster'] : [];
+
+async function runDemo(begin: number, machine: Machine | undefined): Promise<void> {
+  const lab = await startLab({ downTime: check ? 500 : 5000, ...(machine && { addresses: [machine.host] }) });
   let child: Child | undefined;
   try {
     const adding = addChild(lab);
@@ -149,7 +166,8 @@ async function main(): Promise<void> {
       await checkChild(lab, bin);
       return;
     }
-    console.log(instructions(lab, bin, (performance.now() - begin) / 1000));
+    const more = machine ? await joinMachine(lab, bin, machine) : OFFER;
+    console.log(instructions(lab, bin, (performance.now() - begin) / 1000, more));
     lab.ec2.gate.onAccepted(({ action, instanceIDs }) => console.log(`EC2: ${action} ${instanceIDs.join(' ')}`));
     await untilStopped(lab, child.lab, hub);
     console.log('stopping');

@@ -31,7 +31,7 @@ export function directorySource(folder: string): ArtifactSource {
         throw new StepError(`artifact ${relative} stands in ${INDEX} of ${folder} but is not there`);
       });
       if (!path.startsWith(`${base}/`)) throw new StepError(`artifact ${relative} of ${folder} is a link that leads out of it`);
-      await writeVerified(createReadStream(path, { signal }), { to, mode, sum, name: relative });
+      await writeVerified(createReadStream(path, { signal, highWaterMark: 1 << 20 }), { to, mode, sum, name: relative });
     },
   };
 }

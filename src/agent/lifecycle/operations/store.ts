@@ -26,7 +26,7 @@ export type OperationStore = {
   open(id: string): Promise<Journal | undefined>;
   /** Gives the reserve up. */
   makeRoom(): Promise<void>;
-  /** After an operation has ended: copies, and all but the last operations, go, unless something in them is `needed`. */
+  /** After an operation has ended: copies, files of earlier operations, and all but the last operations, go, unless something in them is `needed`. */
   prune(needed: readonly string[]): Promise<void>;
 };
 
@@ -75,8 +75,15 @@ export function operationStore(stateDir: string, disk: Disk): OperationStore {
       const all = await folders();
       for (const [index, id] of all.entries()) {
         const wanted = needed.filter((path) => path.startsWith(`${folderOf(id)}/`));
-        if (wanted.length === 0 && index < all.length - KEPT) await disk.remove(folderOf(id));
-        else await pruneCopies(join(folderOf(id), 'before'), wanted);
+        if (wanted.length === 0 && index < all.length - KEPT) {
+          await disk.remove(folderOf(id));
+          continue;
+        }
+        await pruneCopies(join(folderOf(id), 'before'), wanted);
+        // A snapshot of etcd holds every secret of the cluster. The newest one may still be of use to a person, unless the cluster is gone.
+        const latest = index === all.length - 1 && !id.includes('-delete-');
+        const files = join(folderOf(id), 'files');
+        if (!latest && !wanted.some((path) => path === files || path.startsWith(`${files}/`))) await disk.remove(files);
       }
     },
   };

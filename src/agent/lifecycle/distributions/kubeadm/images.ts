@@ -54,7 +54,7 @@ const archivesOf = async (context: StepContext) =>
 async function namesIn({ machine, spec }: StepContext, archive: string): Promise<string[] | undefined> {
   const source = spec.artifacts?.source ?? '';
   if (!source.startsWith('/')) return undefined;
-  const text = await ask(machine, ['tar', '-xOf', `${source}/${archive}`, 'manifest.json'], 60_000);
+  const text = await ask(machine, ['tar', '-xOf', `${source}/${archive}`, '--occurrence=1', 'manifest.json'], 60_000);
   try {
     const names = (JSON.parse(text ?? '') as { RepoTags?: string[] }[]).flatMap(({ RepoTags }) => RepoTags ?? []);
     return names.length > 0 ? names : undefined;
