@@ -130,7 +130,13 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     expect(status).toMatchObject({ phase: 'Provisioned', kubernetesVersion: OLD, operation: { type: 'Install', phase: 'Succeeded' } });
     expect(status.operation?.requestedBy).toBe('fairlead-admin');
     // Nobody of the parent has rights in a new cluster.
-    await expect(env.inside(['get', 'pods'])).rejects.toThrow('User "fairlead-admin" cannot list resource "pods"');
+    await waitFor(
+      async () => {
+        const refused = await env.inside(['get', 'pods']).catch((error: Error) => error.message);
+        return refused.includes('User "fairlead-admin" cannot list resource "pods"') || Promise.reject(new Error(refused));
+      },
+      { what: 'the new cluster to refuse somebody without rights' },
+    );
     await env.grantInside();
     await nodeReady(OLD);
     await env.inside(['run', 'hello', '--image=fairlead.test/hello:1', '--image-pull-policy=Never', '--port=8080']);

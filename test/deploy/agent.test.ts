@@ -125,7 +125,10 @@ describe('R17: rights of the agent in its own cluster', () => {
       // The base makes the namespace; the agent does where somebody runs it with a kubeconfig.
       '/namespaces',
     ];
-    expect([...resourcesInSources('src/agent/main.ts')].sort()).toEqual([...new Set([...here, ...inParent, ...without])].sort());
+    // Of a cluster that it made itself the agent is the administrator.
+    expect([...resourcesInSources('src/agent/main.ts', 'src/agent/lifecycle/')].sort()).toEqual(
+      [...new Set([...here, ...inParent, ...without])].sort(),
+    );
   });
 });
 
@@ -184,5 +187,9 @@ describe('pods of the agent', () => {
 test('the flags of the service on a machine are accepted', () => {
   const line = readFileSync(join(deploy, 'agent/out-of-cluster/agent.env'), 'utf8').match(/^FAIRLEAD_AGENT_FLAGS=(.*)$/m)?.[1] ?? '';
   const options = parseOptions(line.split(' '), {});
-  expect('print' in options ? undefined : [options.bare, options.warnings]).toEqual([true, []]);
+  expect('print' in options ? undefined : [options.bare, options.kubeconfig, options.warnings]).toEqual([
+    false,
+    '/etc/fairlead-agent/kubeconfig',
+    [],
+  ]);
 });

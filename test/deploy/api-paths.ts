@@ -52,9 +52,10 @@ export function resourceIn(path: string): string | undefined {
   return `${group}/${resource}${subresource ? `/${subresource}` : ''}`;
 }
 
-/** Resources of the Kubernetes API whose paths stand in the sources of a program, without those that the hub itself serves. */
-export function resourcesInSources(entry: string): Set<string> {
-  const files = sourcesOf(entry).map((file) => source(file).replaceAll(/^\s*(?:\/?\*|\/\/).*$/gm, ''));
+/** Resources of the Kubernetes API whose paths stand in the sources of a program, without those that the hub itself serves and those in files below `except`. */
+export function resourcesInSources(entry: string, except?: string): Set<string> {
+  const among = sourcesOf(entry).filter((file) => except === undefined || !file.startsWith(except));
+  const files = among.map((file) => source(file).replaceAll(/^\s*(?:\/?\*|\/\/).*$/gm, ''));
   const exported = files.flatMap(namedTexts).filter((one) => one.exported);
   const found = new Set<string>();
   for (const text of files) {

@@ -15,7 +15,7 @@ export type Child = {
 
 /** Bearer tokens of the kubeconfig (files that are renewed, exec plugins) are asked for again after so long. */
 const TOKEN_MS = 5_000;
-const LOOK_MS = 5_000;
+const LOOK_MS = 1_000;
 
 type Loaded = {
   config: KubeConfig;
