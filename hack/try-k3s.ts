@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { artifactSource } from '../src/agent/lifecycle/artifacts/artifact-source.ts';
 import { k3sDistribution } from '../src/agent/lifecycle/distributions/k3s/k3s.ts';
 import { localMachine } from '../src/agent/lifecycle/machine/local-machine.ts';
-import { type OperationRequest, operationManager } from '../src/agent/lifecycle/operations/manager.ts';
+import { operationManager } from '../src/agent/lifecycle/operations/manager.ts';
+import type { OperationRequest } from '../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../src/agent/lifecycle/operations/step.ts';
 import type { ClusterSpec, LifecycleOperation, OperationType } from '../src/kube/lifecycle.ts';
 

@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkedLine, checkedValue } from './checked-line.ts';
 import type { Disk } from './disk.ts';
-import type { WrittenFile } from './manager.ts';
 import type { Image, InstalledStep, OperationState } from './records.ts';
+import type { WrittenFile } from './request.ts';
 
 /** What the machine was before the cluster, as far as operations have touched it. */
 export type Baseline = {

@@ -2,11 +2,11 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { ArtifactSource } from '../artifacts/source.ts';
 import type { Facts, Machine } from '../machine/machine.ts';
 import type { EngineStep } from './engine-steps.ts';
-import type { Execution } from './execution.ts';
+import type { Execution, Outcome } from './execution.ts';
 import type { Journal } from './journal.ts';
-import type { OperationRequest } from './manager.ts';
 import type { OperationState } from './records.ts';
-import { type Outcome, runOperation } from './run-operation.ts';
+import type { OperationRequest } from './request.ts';
+import { runOperation } from './run-operation.ts';
 import type { StepContext } from './step.ts';
 import type { OperationStore } from './store.ts';
 

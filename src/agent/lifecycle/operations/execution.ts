@@ -33,3 +33,6 @@ export type Execution = {
   /** The agent stops: what runs is ended, nothing is undone. */
   signal: AbortSignal;
 };
+
+/** How an operation ended. `message` and `nextCommand` are for a person. */
+export type Outcome = { phase: 'Succeeded' | 'Failed'; message?: string; nextCommand?: string };

@@ -1,6 +1,5 @@
-import type { ClusterSpec, LifecycleOperation, OperationPlan, OperationType } from '../../../kube/lifecycle.ts';
+import type { LifecycleOperation } from '../../../kube/lifecycle.ts';
 import { conflict, serviceUnavailable } from '../../../kube/status.ts';
-import type { Requester } from '../api/service.ts';
 import type { ArtifactSource } from '../artifacts/source.ts';
 import { endLeftovers } from '../machine/leftovers.ts';
 import type { Facts, Machine } from '../machine/machine.ts';
@@ -8,52 +7,17 @@ import { mergeBaseline, neededBy, readBaseline } from './baseline.ts';
 import { type Disk, localDisk } from './disk.ts';
 import { type Driver, drive, untilDone } from './drive.ts';
 import { deleteSteps, type EngineStep, refuseDoubles, restorations, stepsByName } from './engine-steps.ts';
+import type { Outcome } from './execution.ts';
 import { failureOf } from './failure.ts';
 import { damagedOperation, type Journal, JournalDamaged } from './journal.ts';
 import { operationLog } from './log.ts';
 import { planOperation } from './plan.ts';
 import { type InstalledStep, type OperationState, shown } from './records.ts';
 import { redactor } from './redact.ts';
+import type { EndListener, OperationManager, OperationRequest } from './request.ts';
 import { restoreBaseline } from './restore-baseline.ts';
-import type { Outcome } from './run-operation.ts';
 import type { Step, StepContext } from './step.ts';
 import { operationStore } from './store.ts';
-
-/** What was asked for. `spec` and `before` go to the journal: they hold no password (a reference to a file instead). */
-export type OperationRequest = {
-  type: OperationType;
-  spec: ClusterSpec;
-  before: ClusterSpec | undefined;
-  requester: Requester;
-  version: string;
-};
-
-/** A file that an operation wrote. `mode` has the permission bits only. */
-export type WrittenFile = { path: string; digest: string; mode: number };
-
-export type EndListener = (request: OperationRequest, operation: LifecycleOperation) => Promise<void>;
-
-/** Runs one operation at a time, on its own once begun, through crashes and failures. */
-export type OperationManager = {
-  /** Takes up what a crash left. Resolves when it is known what that is (it goes on by itself). Listeners are given before. */
-  start(): Promise<void>;
-  /** Rejects with StatusError: 409 while one runs, 503 when the journal cannot be written (disk full, read-only). Resolves when it is written down. */
-  begin(request: OperationRequest): Promise<LifecycleOperation>;
-  /** The exact commands and files. Changes nothing. */
-  plan(request: OperationRequest): Promise<OperationPlan>;
-  /** The operation that runs, or else the last one. */
-  last(): LifecycleOperation | undefined;
-  /** Called when an operation has ended, again after a crash in between, and again when it throws: must be idempotent. No other operation begins before. */
-  onEnd(listener: EndListener): void;
-  /** Lines `TIME STEP TEXT` of the operations that are kept, then, with follow, as they are written, until `signal`. */
-  log(options: { follow: boolean; signal: AbortSignal }): AsyncIterable<string>;
-  /** Files that operations wrote and that shall be there, for finding drift. */
-  written(): Promise<WrittenFile[]>;
-  /** Resolves when nothing runs any more: the operation has ended and the listeners have heard of it, or the agent stops. */
-  settled(): Promise<void>;
-  /** Ends the command that runs; nothing is undone, the next start goes on. */
-  stop(): Promise<void>;
-};
 
 export type OperationManagerOptions = {
   /** The agent's state; ours is `lifecycle/operations` and `lifecycle/baseline` below it. The machine must see it at the same path. */

@@ -2,7 +2,7 @@ import type { OperationPlan, PlannedAction } from '../../../kube/lifecycle.ts';
 import { AGENT_API_VERSION } from '../../../kube/lifecycle.ts';
 import { describe } from './actions.ts';
 import type { EngineStep } from './engine-steps.ts';
-import type { OperationRequest } from './manager.ts';
+import type { OperationRequest } from './request.ts';
 import type { Action, StepContext } from './step.ts';
 
 /** What an operation would do now, step by step; steps whose work is done already are left out. Steps look at the machine and change nothing. */

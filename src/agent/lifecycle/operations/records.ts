@@ -1,5 +1,5 @@
 import type { LifecycleOperation, OperationPhase, StepState } from '../../../kube/lifecycle.ts';
-import type { OperationRequest, WrittenFile } from './manager.ts';
+import type { OperationRequest, WrittenFile } from './request.ts';
 
 /**
  * What stood at a path before. `absent`: nothing. `folder-absent`: nothing; a folder was made on the way to a file, and goes again when it is empty. `copy`: a copy at `file`.

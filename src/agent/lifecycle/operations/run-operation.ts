@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { perform } from './actions.ts';
 import { saveImages, touchedBy } from './before-images.ts';
 import type { EngineStep } from './engine-steps.ts';
-import type { Execution } from './execution.ts';
+import type { Execution, Outcome } from './execution.ts';
 import { failureOf } from './failure.ts';
 import { StepError } from './step.ts';
 import { undoAll, undoStep } from './undo-operation.ts';
@@ -45,8 +45,6 @@ export async function runOperation(execution: Execution): Promise<Outcome | unde
   }
   return { phase: 'Succeeded' };
 }
-
-export type Outcome = { phase: 'Succeeded' | 'Failed'; message?: string; nextCommand?: string };
 
 /** True when the agent stopped meanwhile. */
 async function settle(execution: Execution, work: () => Promise<void>): Promise<boolean> {

@@ -1,10 +1,9 @@
 import { perform } from './actions.ts';
 import { restoreImage } from './before-images.ts';
 import type { EngineStep } from './engine-steps.ts';
-import type { Execution } from './execution.ts';
+import type { Execution, Outcome } from './execution.ts';
 import { undoFailureOf } from './failure.ts';
 import type { Image } from './records.ts';
-import type { Outcome } from './run-operation.ts';
 import { StepError } from './step.ts';
 
 const TRIES = 3;

@@ -1,5 +1,5 @@
 import type { MachineView } from '../machine/machine.ts';
-import type { WrittenFile } from '../operations/manager.ts';
+import type { WrittenFile } from '../operations/request.ts';
 import type { StateFile } from '../state/state.ts';
 import { type Drift, findDrift } from './find-drift.ts';
 import type { Reconciler } from './loops.ts';

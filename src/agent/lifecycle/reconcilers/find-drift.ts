@@ -1,5 +1,5 @@
 import type { MachineView } from '../machine/machine.ts';
-import type { WrittenFile } from '../operations/manager.ts';
+import type { WrittenFile } from '../operations/request.ts';
 
 /** A file or sysctl that is no longer as an operation wrote it. */
 export type Drift = {

@@ -3,7 +3,7 @@ import type { ClusterSpec, LifecycleOperation, OperationPlan, OperationType } fr
 import { conflict, serviceUnavailable } from '../../../kube/status.ts';
 import type { Change } from '../api/service.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
-import type { OperationManager, OperationRequest } from '../operations/manager.ts';
+import type { OperationManager, OperationRequest } from '../operations/request.ts';
 import { CLUSTER } from '../spec/read-body.ts';
 import type { SecretFiles } from '../spec/secrets.ts';
 import { conditionsAfter, isRunning, phaseAfter } from '../state/phases.ts';

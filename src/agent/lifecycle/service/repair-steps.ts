@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { MachineView } from '../machine/machine.ts';
-import type { WrittenFile } from '../operations/manager.ts';
+import type { WrittenFile } from '../operations/request.ts';
 import { type Action, type Step, type StepContext, StepError } from '../operations/step.ts';
 import { type Drift, findDrift } from '../reconcilers/find-drift.ts';
 

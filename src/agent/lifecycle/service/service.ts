@@ -4,7 +4,7 @@ import { conflict, notFound } from '../../../kube/status.ts';
 import type { Change, LifecycleService, Requester } from '../api/service.ts';
 import type { AuditLog } from '../audit/audit-log.ts';
 import type { Machine } from '../machine/machine.ts';
-import type { OperationManager } from '../operations/manager.ts';
+import type { OperationManager } from '../operations/request.ts';
 import { CLUSTER, readBody } from '../spec/read-body.ts';
 import type { StateFile } from '../state/state.ts';
 import { judgeCreate, judgePatch, judgeUpgrade } from './judge.ts';

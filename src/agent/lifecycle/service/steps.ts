@@ -1,7 +1,7 @@
 import type { ClusterType } from '../../../kube/lifecycle.ts';
 import { invalid } from '../../../kube/status.ts';
 import type { Distribution } from '../distributions/distribution.ts';
-import type { OperationRequest, WrittenFile } from '../operations/manager.ts';
+import type { OperationRequest, WrittenFile } from '../operations/request.ts';
 import type { Step } from '../operations/step.ts';
 import { CLUSTER } from '../spec/read-body.ts';
 import { repairSteps } from './repair-steps.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { OperationRequest } from '../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationRequest } from '../../../../src/agent/lifecycle/operations/request.ts';
 import { exampleSteps, request } from './example.ts';
 import { faults } from './sandbox.ts';
 import { begun, difference, forEach, inSandbox, managerWith, recovered } from './walk.ts';

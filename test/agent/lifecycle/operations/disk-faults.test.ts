@@ -3,7 +3,7 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, type TestContext, test, vi } from 'vitest';
-import type { OperationManager } from '../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationManager } from '../../../../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../../../../src/agent/lifecycle/operations/step.ts';
 import { cleanUp } from '../../../support/clean-up.ts';
 import { exampleSteps, request } from './example.ts';

@@ -1,4 +1,4 @@
-import type { OperationRequest } from '../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationRequest } from '../../../../src/agent/lifecycle/operations/request.ts';
 import { type Action, type Step, StepError } from '../../../../src/agent/lifecycle/operations/step.ts';
 import type { OperationType } from '../../../../src/kube/lifecycle.ts';
 

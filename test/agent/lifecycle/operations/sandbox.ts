@@ -7,12 +7,8 @@ import { artifactSource } from '../../../../src/agent/lifecycle/artifacts/artifa
 import { type LocalMachine, localMachine } from '../../../../src/agent/lifecycle/machine/local-machine.ts';
 import type { Machine } from '../../../../src/agent/lifecycle/machine/machine.ts';
 import type { Disk } from '../../../../src/agent/lifecycle/operations/disk.ts';
-import {
-  type OperationManager,
-  type OperationManagerOptions,
-  type OperationRequest,
-  operationManager,
-} from '../../../../src/agent/lifecycle/operations/manager.ts';
+import { type OperationManagerOptions, operationManager } from '../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationManager, OperationRequest } from '../../../../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../../../../src/agent/lifecycle/operations/step.ts';
 
 /** A machine in a folder: real files, real programs, and a small program in the place of systemctl. */

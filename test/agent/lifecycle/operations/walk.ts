@@ -1,5 +1,5 @@
 import { localDisk } from '../../../../src/agent/lifecycle/operations/disk.ts';
-import type { OperationManager, OperationRequest } from '../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationManager, OperationRequest } from '../../../../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../../../../src/agent/lifecycle/operations/step.ts';
 import type { LifecycleOperation, OperationType } from '../../../../src/kube/lifecycle.ts';
 import { request } from './example.ts';

@@ -1,7 +1,8 @@
 import { artifactSource } from '../../../../../src/agent/lifecycle/artifacts/artifact-source.ts';
 import { k3sDistribution } from '../../../../../src/agent/lifecycle/distributions/k3s/k3s.ts';
 import type { K3sOptions } from '../../../../../src/agent/lifecycle/distributions/k3s/source.ts';
-import { type OperationManager, type OperationRequest, operationManager } from '../../../../../src/agent/lifecycle/operations/manager.ts';
+import { operationManager } from '../../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationManager, OperationRequest } from '../../../../../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../../../../../src/agent/lifecycle/operations/step.ts';
 import type { ClusterSpec, LifecycleOperation, OperationType } from '../../../../../src/kube/lifecycle.ts';
 import { StatusError } from '../../../../../src/kube/status.ts';

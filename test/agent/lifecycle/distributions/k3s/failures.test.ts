@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { k3sDistribution } from '../../../../../src/agent/lifecycle/distributions/k3s/k3s.ts';
-import type { OperationRequest } from '../../../../../src/agent/lifecycle/operations/manager.ts';
+import type { OperationRequest } from '../../../../../src/agent/lifecycle/operations/request.ts';
 import type { Step } from '../../../../../src/agent/lifecycle/operations/step.ts';
 import type { ClusterSpec } from '../../../../../src/kube/lifecycle.ts';
 import { type Cluster, k3sCluster, OLD } from './cluster.ts';
