@@ -71,7 +71,10 @@ const OURS: readonly Flag[] = [
     'allow-target',
     "What may be reached besides the agent's own kube-apiserver: HOST, HOST:PORT, CIDR or CIDR:PORT; a host may begin with *. May be repeated.",
   ),
-  text('target-ca-file', 'CA certificates (PEM) for https targets of --allow-target and for artifacts. They are trusted beside those of the system.'),
+  text(
+    'target-ca-file',
+    'CA certificates (PEM) for https targets of --allow-target and for artifacts. They are trusted beside those of the system.',
+  ),
   list(
     'allow-identity',
     "Name beginning with system: of a user or group of the parent that may be somebody in the agent's own cluster although it is powerful there. May be repeated.",

@@ -86,7 +86,7 @@ function writer(name: string, spec: NodeOperationSpec, room: NodeRoom) {
   return {
     /** At the first call; a second judgement does not write again. */
     start(status: NodeOperationStatus): void {
-      if (writing) return;
+      if (writing !== undefined) return;
       writing = create(name, spec, status, room);
       // Looked at in finish() or undo(); until then a failure must not count as unhandled.
       writing.catch(() => undefined);
