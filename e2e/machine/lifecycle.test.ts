@@ -51,7 +51,6 @@ ${more}`;
 
 const infra = (...args: string[]) => env.ok(['infra', ...args]);
 const condition = ({ status }: Lifecycle, type: string) => status.conditions?.find((one) => one.type === type);
-const steps = ({ status }: Lifecycle) => status.operation?.steps ?? [];
 
 async function create(): Promise<void> {
   await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--timeout=15m'], { input: spec() });
@@ -71,15 +70,15 @@ async function ended(): Promise<Lifecycle> {
 
 /** Waits until the operation is in a step whose name matches. */
 async function inStep(name: RegExp): Promise<void> {
-  await waitFor(
+  const found = await waitFor(
     async () => {
-      const now = await env.lifecycle();
-      const { phase } = now.status.operation ?? {};
-      if (phase === 'Failed' || phase === 'Succeeded') throw new Error(`the operation ended: ${now.status.operation?.message ?? phase}`);
-      return steps(now).some((step) => name.test(step.name) && step.state === 'Running');
+      const { operation } = (await env.lifecycle()).status;
+      if (operation?.phase !== 'Running') return { ended: operation?.message ?? operation?.phase };
+      return operation.steps.some((step) => name.test(step.name) && step.state === 'Running') && { ended: undefined };
     },
     { what: `the operation to be in the step ${name}`, timeout: OPERATION_MS, interval: 200 },
   );
+  if (found.ended !== undefined) throw new Error(`the operation ended before: ${found.ended}`);
 }
 
 async function nodeReady(version: string): Promise<void> {

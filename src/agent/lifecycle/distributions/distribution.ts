@@ -10,6 +10,8 @@ export type Observation = {
   /** Version of the API server. */
   version?: string;
   kubeletVersion?: string;
+  /** Boot id that the node has reported last: until it is the machine's, what the node says is of before the restart. */
+  bootID?: string;
   nodeReady: boolean;
   controlPlaneReady: boolean;
   cniReady: boolean;

@@ -43,10 +43,11 @@ export function restartSteps(distribution: Distribution | undefined): Step[] {
     name: 'wait-ready',
     afterCrash: 'repeat',
     check: async () => false,
-    async run({ spec }) {
+    async run({ spec, facts }) {
       const until: Extract<Awaited<ReturnType<Step['run']>>[number], { kind: 'wait' }>['until'] = async (machine, signal) => {
         const seen = await distribution.observe(machine, spec, signal);
-        if (!seen.nodeReady) throw new StepError(seen.message || 'the node is not Ready');
+        if (seen.bootID !== undefined && seen.bootID !== facts.bootID) throw new StepError('the node has not reported since the restart');
+        if (!seen.nodeReady || !seen.controlPlaneReady) throw new StepError(seen.message || 'the node is not Ready');
         return true;
       };
       return [{ kind: 'wait', text: 'the node to be Ready', until, timeoutMs: READY_MS }];

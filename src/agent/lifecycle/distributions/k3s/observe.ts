@@ -34,7 +34,16 @@ export async function observeK3s(machine: MachineView, signal: AbortSignal): Pro
     const { ready, why, kubeletVersion, unschedulable } = nodeState(node);
     // The kubelet calls the node not ready for as long as the CNI has no configuration.
     const cniReady = ready || !/\b(cni|network plugin)\b/i.test(why);
-    return { ...seen, kubeletVersion, nodeReady: ready, cniReady, unschedulable, message: ready ? '' : `the node is not Ready: ${why}` };
+    const { bootID } = node.status?.nodeInfo ?? {};
+    return {
+      ...seen,
+      kubeletVersion,
+      ...(bootID && { bootID }),
+      nodeReady: ready,
+      cniReady,
+      unschedulable,
+      message: ready ? '' : `the node is not Ready: ${why}`,
+    };
   } catch (error) {
     return { ...seen, message: `the API server is not ready: ${text(error)}` };
   }

@@ -31,6 +31,7 @@ export async function observeKubeadm(machine: MachineView, _spec: ClusterSpec, s
       installed: true,
       version,
       ...(state?.kubeletVersion && { kubeletVersion: state.kubeletVersion }),
+      ...(node?.status?.nodeInfo?.bootID && { bootID: node.status.nodeInfo.bootID }),
       nodeReady: state?.ready === true,
       controlPlaneReady: problems.length === 0,
       cniReady,

@@ -25,6 +25,13 @@ const imagesBefore = (folder: string) => `${folder}/images-before.json`;
 const workBefore = (folder: string) => `${folder}/kubeadm-work-before.json`;
 const etcdBefore = (folder: string) => `${folder}/etcd-before.yaml`;
 
+/** A cluster that comes up, after a restart for one, is waited for; one that stays unwell is not upgraded. */
+const steadyStep = step({
+  name: 'control-plane-steady',
+  run: async () => [waitControlPlane(120_000)],
+  afterCrash: 'repeat',
+});
+
 /** The cluster is well, the versions fit, and there is room. Writes down what going back needs to know. */
 function upgradePreflight(spec: ClusterSpec): Step {
   return step({
@@ -161,6 +168,7 @@ function kubeletUpgradeStep(): Step {
 /** From the version of `before` to that of `spec`. */
 export function upgradeSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
   return [
+    steadyStep,
     upgradePreflight(spec),
     binariesStep('upgrade-kubeadm', ['kubeadm']),
     imagesStep('upgrade-images', ({ machine, folder }) => namesIn(machine, imagesBefore(folder))),
