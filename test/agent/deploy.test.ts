@@ -63,7 +63,7 @@ test('the flags of the service on a machine are flags of the agent', () => {
   const [, own = ''] = /^ExecStart=\S+ \S+\.mjs (.*) \$FAIRLEAD_AGENT_FLAGS$/m.exec(read('fairlead-agent.service')) ?? [];
   const options = parseOptions([...own.replace('%H', 'machine').split(' '), ...flags], {});
   if ('print' in options) throw new Error('prints');
-  expect(options).toMatchObject({ bare: true, identity: 'machine' });
+  expect(options).toMatchObject({ bare: false, kubeconfig: '/etc/fairlead-agent/kubeconfig', identity: 'machine' });
   const state = /^StateDirectory=(.*)$/m.exec(read('fairlead-agent.service'))?.[1];
   expect(options.stateDir).toBe(`/var/lib/${state}`);
 });
