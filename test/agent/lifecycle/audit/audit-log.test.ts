@@ -7,9 +7,9 @@ import { type AuditLog, openAuditLog } from '../../../../src/agent/lifecycle/aud
 import { type AuditContent, chainEntry, FIRST_PREVIOUS, verifyChain } from '../../../../src/kube/audit-chain.ts';
 import type { AuditEntry } from '../../../../src/kube/lifecycle.ts';
 import { cleanUp } from '../../../support/clean-up.ts';
+import { longRun } from '../../../support/counts.ts';
 
 const clean = cleanUp();
-const LONG = process.env['FAIRLEAD_ATTACKS'] === 'long';
 
 async function place(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'fairlead-audit-'));
@@ -63,7 +63,7 @@ test('entries are chained, durable in their order, and go on after a restart', a
 });
 
 test('R66: every call is one line with its Audit-ID, and the chain verifies', async () => {
-  const count = LONG ? 10_000 : 2_000;
+  const count = longRun ? 10_000 : 2_000;
   const { folder, lines } = await history(count);
   expect(lines).toHaveLength(count);
   const entries = lines.map((line) => JSON.parse(line) as AuditEntry);
