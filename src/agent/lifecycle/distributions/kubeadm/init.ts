@@ -43,7 +43,12 @@ export function controlPlaneStep(): Step {
         '--skip-phases=addon/coredns',
         ...(ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : []),
       ];
-      return [{ kind: 'claim', paths: made }, run(argv, { timeoutMs: 900_000 })];
+      return [
+        { kind: 'claim', paths: made },
+        // kubeadm's reset removes /etc/cni/net.d, and what is put back is another folder than the one that containerd watches since it began: it would never see the network.
+        { kind: 'service', unit: 'containerd', change: 'restart' },
+        run(argv, { timeoutMs: 900_000 }),
+      ];
     },
     verify: async ({ machine, spec, signal }) => {
       const version = await apiVersion(machine, signal);

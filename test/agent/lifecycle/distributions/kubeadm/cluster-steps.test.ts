@@ -205,3 +205,11 @@ describe('patch does only what follows from the differences', () => {
     expect(names(more)).toEqual(wanted);
   });
 });
+
+test('containerd begins anew before kubeadm init: after a reset that was cut off it watched a folder of networks that was no longer there', async () => {
+  const box = await usual();
+  const actions = await controlPlaneStep().run(box.context(spec()));
+  const at = (kind: string) => actions.findIndex((action) => action.kind === kind);
+  expect(actions[at('service')]).toEqual({ kind: 'service', unit: 'containerd', change: 'restart' });
+  expect(at('service')).toBeLessThan(at('command'));
+});
