@@ -12,7 +12,9 @@ const reason = longRun ? noMachines() : 'takes 20 minutes: with make attacks';
 
 let env: MachineEnv;
 beforeAll(async () => {
-  if (reason === undefined) env = await startMachineEnv();
+  if (reason !== undefined) return;
+  env = await startMachineEnv();
+  await env.connected();
 }, SETUP_MS);
 afterAll(async () => {
   await env?.stop();
