@@ -59,7 +59,7 @@ export function clusterRoom(options: ClusterRoomOptions): Clusters {
     const cluster = directory.clusters.get(names.keyOf(name) ?? '');
     if (!cluster) throw notFound(object);
     const found = directory.find(cluster.spec.clusterId);
-    if (!found) throw conflict(object, 'the cluster is not let in: it was denied, or is being removed');
+    if (!found) throw conflict(object, 'the cluster is not let in: it has not been approved yet, was denied, or is being removed');
     return found;
   };
   return {
