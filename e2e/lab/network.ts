@@ -94,6 +94,8 @@ export function takePair(): { host: string; inside: string; give: () => void } {
   for (let pair = 1; pair < 64; pair++) {
     const file = join(marks(), String(pair));
     if (!succeeds(() => writeFileSync(file, String(process.pid), { flag: 'wx' }))) continue;
+    // What a process that was killed has left, a link or the cable of a machine, has the same addresses.
+    for (const kind of ['flh', 'flm']) succeeds(() => ip('link', 'del', `${kind}${pair * 4 + 1}`));
     return { host: `192.0.2.${pair * 4 + 1}`, inside: `192.0.2.${pair * 4 + 2}`, give: () => rmSync(file, { force: true }) };
   }
   throw new Error('all links of 192.0.2.0/24 are taken');
