@@ -27,20 +27,24 @@ deps: node_modules/.package-lock.json
 tools: ## Get the Kubernetes tools into the cache (the first time takes minutes)
 	@hack/tools.sh >/dev/null
 
+.PHONY: machine-tools
+machine-tools: deps tools ## Get what the tests on machines need (the first time takes long); without root they are skipped
+	@"$(NODE)" hack/images/artifacts.ts >/dev/null || echo 'machine-tools: not all of it could be had, see above: tests that need a machine are skipped or fail with the reason' >&2
+
 .PHONY: demo
 demo: deps tools ## Run a cluster, an EC2 and the hub in the foreground; Ctrl-C ends all of it
 	@exec "$(NODE)" hack/demo.ts $(DEMO_FLAGS)
 
 .PHONY: test
-test: deps tools ## Type check, lint, import rules, unit and end-to-end tests; the last line counts them
+test: deps tools machine-tools ## Type check, lint, import rules, unit and end-to-end tests; the last line counts them
 	@exec "$(NODE)" hack/test.ts
 
 .PHONY: e2e-machine
-e2e-machine: deps tools ## Run the tests on real machines with systemd and kubeadm only (root, systemd-nspawn)
+e2e-machine: deps tools machine-tools ## Run the tests on real machines with systemd and kubeadm only (root, systemd-nspawn)
 	@exec "$(NODE)" hack/test.ts machine
 
 .PHONY: attacks
-attacks: deps tools ## Run the tests of the list of attacks with long counts
+attacks: deps tools machine-tools ## Run the tests of the list of attacks with long counts
 	@exec "$(NODE)" hack/test.ts attacks
 
 .PHONY: soak
@@ -56,7 +60,7 @@ bench-sockets: deps tools ## Measure kubectl's way through hub and tunnel agains
 	@exec "$(NODE)" bench/sockets.ts $(ROWS)
 
 .PHONY: bench-lifecycle
-bench-lifecycle: deps tools ## Measure making a cluster on a machine against bare kubeadm (root, systemd-nspawn)
+bench-lifecycle: deps tools machine-tools ## Measure making a cluster on a machine against bare kubeadm (root, systemd-nspawn)
 	@exec "$(NODE)" bench/lifecycle.ts
 
 .PHONY: package

@@ -30,9 +30,9 @@ export async function agentPackage(out: string): Promise<string> {
 
 /** Installs the package on the machine, runs there what `kubectl infra join-command --machine` printed, and adds `flags` to the agent's. */
 export async function joinByPackage(machine: Machine, deb: string, joinCommand: string, flags: readonly string[] = []): Promise<void> {
-  await machine.copyIn(deb, '/root/fairlead-agent.deb');
-  await machine.run(['dpkg', '-i', '/root/fairlead-agent.deb'], { timeout: 120_000 });
-  await machine.run(['rm', '/root/fairlead-agent.deb']);
+  await machine.copyIn(deb, '/srv/fairlead-agent.deb');
+  await machine.run(['dpkg', '-i', '/srv/fairlead-agent.deb'], { timeout: 120_000 });
+  await machine.run(['rm', '/srv/fairlead-agent.deb']);
   await machine.run(['sh', '-e'], { input: joinCommand, timeout: 60_000 });
   if (flags.length === 0) return;
   await machine.run(['sed', '-i', `s#^FAIRLEAD_AGENT_FLAGS=.*#& ${flags.join(' ')}#`, '/etc/fairlead-agent/agent.env']);
