@@ -54,7 +54,7 @@ export async function clustersEnv(): Promise<ClustersEnv> {
       'crd/managedclusters.clusters.clusternet.io',
     );
 
-    const config = loadKubeConfig(await lab.serviceAccountKubeconfig('fairlead-system', 'fairlead-hub'));
+    const config = await loadKubeConfig(await lab.serviceAccountKubeconfig('fairlead-system', 'fairlead-hub'));
     const client = kubeClient(config);
     const { signal } = stopping;
     const errors: string[] = [];

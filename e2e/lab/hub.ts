@@ -71,6 +71,7 @@ export type Hub = {
   stop(): Promise<void>;
 };
 
+type DiscoveredGroup = { metadata: { name: string }; versions: { version: string; freshness: string }[] };
 type ApiService = { spec: { caBundle?: string }; status?: { conditions?: Array<{ type: string; status: string; message?: string }> } };
 
 // As a kubelet's probe, which does not verify either.
@@ -161,6 +162,21 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
       await waitFor(look, { what: `APIService ${name} to be available`, timeout });
     }
   };
+  // kube-apiserver asks for discovery some time after it has called an APIService available; until then kubectl knows no resource of it.
+  const waitForDiscovery = async () => {
+    const headers = { accept: 'application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList' };
+    const look = async () => {
+      const { text } = await lab.api.request('GET', '/apis', { headers });
+      const { items } = JSON.parse(text) as { items: DiscoveredGroup[] };
+      const current = items.flatMap(({ metadata, versions }) =>
+        versions.flatMap(({ version, freshness }) => (freshness === 'Current' ? `${version}.${metadata.name}` : [])),
+      );
+      const missing = apiServices.filter((name) => !current.includes(name));
+      if (missing.length > 0) throw new Error(`${missing.join(', ')} are not there`);
+      return true;
+    };
+    await waitFor(look, { what: 'kube-apiserver to have read the discovery of the hub', timeout: 60_000 });
+  };
   const replica = (index: number): HubReplica => {
     const found = replicas[index];
     if (!found) throw new Error(`this hub has ${replicas.length} replicas, none with index ${index}`);
@@ -225,7 +241,10 @@ export async function startHub(lab: Lab, options: HubOptions = {}): Promise<Hub>
 
   lab.defer(() => Promise.all(replicas.map((one) => one.process?.stop('SIGKILL'))).then(() => undefined));
   await allStarted(replicas.map(({ index }) => start(index)));
-  if (options.wait !== false) await waitForAvailable();
+  if (options.wait !== false) {
+    await waitForAvailable();
+    await waitForDiscovery();
+  }
 
   return {
     namespace: hubNamespace,

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { readKubeconfig, type UserEntry } from '../../src/kube/kubeconfig-file.ts';
 import { UsageError } from './exit.ts';
 import type { Flag, ParsedFlags } from './flags.ts';
-import { readKubeconfig, type UserEntry } from './kubeconfig-file.ts';
 
 /** A credential of the child cluster, in the form in which clusternet's hub takes it: impersonation of `clusternet` with extras. */
 export type ChildCredential = { as: 'clusternet'; extra: Record<string, string[]> };

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
+import type { ClusterEntry, UserEntry } from '../../src/kube/kubeconfig-file.ts';
 import type { ChildCredential } from './child-credential.ts';
 import type { Access } from './kubeconfig.ts';
-import type { ClusterEntry, UserEntry } from './kubeconfig-file.ts';
 
 /** What a kubeconfig needs to reach a child cluster; cluster and context have the same name. */
 export type ChildEntries = {

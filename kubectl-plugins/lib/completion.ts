@@ -1,12 +1,12 @@
 import type { InfraCluster } from '../../src/hub/clusters/schema.ts';
 import type { InfraNode, NodeOperation } from '../../src/hub/nodes/schema.ts';
 import { CLUSTERS_API, type ClusterRegistrationRequest } from '../../src/kube/clusternet.ts';
+import { readKubeconfig } from '../../src/kube/kubeconfig-file.ts';
 import { API } from './api.ts';
 import { clusterNote } from './clusters.ts';
 import { ago } from './duration.ts';
 import { type Flag, type ParsedFlags, parseFlags } from './flags.ts';
 import { findCommand, INFRA } from './infra.ts';
-import { readKubeconfig } from './kubeconfig-file.ts';
 import { KUBECTL_FLAGS } from './kubectl-flags.ts';
 import { isFinal, nameOf } from './operations.ts';
 import { plainText } from './plain-text.ts';

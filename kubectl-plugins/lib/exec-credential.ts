@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { ClusterEntry, ExecEntry } from './kubeconfig-file.ts';
+import type { ClusterEntry, ExecEntry } from '../../src/kube/kubeconfig-file.ts';
 
 /** What an exec plugin answered. */
 export type ExecCredential = {

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Document, isMap, isSeq, parseDocument, YAMLSeq } from 'yaml';
+import { type Kubeconfig, kubeconfigPaths, readKubeconfig } from '../../src/kube/kubeconfig-file.ts';
 import { type ChildEntries, childPath } from './child-entries.ts';
 import { EXIT, ExitError } from './exit.ts';
-import { type Kubeconfig, kubeconfigPaths, readKubeconfig } from './kubeconfig-file.ts';
 import { withFileLock, writeAtomically } from './locked-file.ts';
 
 export type Merged = { file: string; updated: boolean };

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Impersonation } from '../../src/kube/client.ts';
+import { type ClusterEntry, type Kubeconfig, kubeconfigPaths, readKubeconfig, type UserEntry } from '../../src/kube/kubeconfig-file.ts';
 import { UsageError } from './exit.ts';
 import type { ParsedFlags } from './flags.ts';
-import { type ClusterEntry, type Kubeconfig, kubeconfigPaths, readKubeconfig, type UserEntry } from './kubeconfig-file.ts';
 
 /** Which server to talk to and as whom: what is left of kubeconfig and flags when every rule has been applied. */
 export type Access = {

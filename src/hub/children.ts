@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
-import type { KubeConfig } from '@kubernetes/client-node';
 import type { Registry } from 'prom-client';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/events.ts';
+import type { KubeAccess } from '../kube/plain-config.ts';
 import type { StatusError } from '../kube/status.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
 import { type Clusters, clusterRoom } from './clusters/cluster-room.ts';
@@ -21,7 +21,7 @@ import { tunnelDirectory } from './sockets/tunnel-directory.ts';
 export type ChildrenOptions = {
   options: Options;
   client: KubeClient;
-  config: KubeConfig;
+  config: KubeAccess;
   events: EventRecorder;
   registry: Registry;
   stillAllowed: StillAllowed;
@@ -47,6 +47,7 @@ export type Children = Omit<Clusters, 'sockets'> & {
 const ALONE = {
   find: () => undefined,
   connection: () => undefined,
+  lastEnd: () => undefined,
   onChange: () => undefined,
   replicas: () => 1,
   check: () => undefined,
@@ -120,7 +121,7 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
     sockets,
     async close(graceMs, served) {
       const until = performance.now() + graceMs;
-      await sockets.drain(graceMs);
+      await sockets.drain(graceMs, served);
       await served;
       await peers.close(Math.max(until - performance.now(), 0));
     },

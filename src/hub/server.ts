@@ -59,7 +59,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   const lifetime = new AbortController();
   const streams = new AbortController();
   const { signal } = lifetime;
-  const config = loadKubeConfig(options.kubeconfig);
+  const config = await loadKubeConfig(options.kubeconfig);
   const client = kubeClient(config, { userAgent: `fairlead-hub/${VERSION}` });
   const onError = (error: unknown) => log.warn({ err: plainError(error) }, 'trouble in the background');
 

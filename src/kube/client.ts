@@ -1,7 +1,8 @@
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from 'node:https';
-import type { KubeConfig, V1Status } from '@kubernetes/client-node';
+import type { V1Status } from '@kubernetes/client-node';
 import { KubeError, KubeUnreachableError } from './errors.ts';
+import type { KubeAccess } from './plain-config.ts';
 
 /** One request. `path` is sent as it stands; `query` is encoded behind it. */
 export type KubeRequest = {
@@ -48,7 +49,7 @@ type Connection = {
  * keep-alive agent, because the library's generated API classes copy every object field by field (seconds for 5,000 nodes).
  */
 export function kubeClient(
-  config: Pick<KubeConfig, 'getCurrentCluster' | 'applyToHTTPSOptions'>,
+  config: Pick<KubeAccess, 'getCurrentCluster' | 'applyToHTTPSOptions'>,
   options: { impersonate?: Impersonation; userAgent?: string } = {},
 ): KubeClient {
   const cluster = config.getCurrentCluster();

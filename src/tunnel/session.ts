@@ -29,21 +29,30 @@ type Live = {
 
 /** The accepting side of a tunnel: the agent. */
 export type AgentTunnel = Live & {
-  /** The hub sent GOAWAY: streams that are open go on, no new ones come. */
+  /** The hub wants this tunnel to be opened elsewhere. It goes on sending requests until `leave`, or until it has sent GOAWAY. */
   isDraining(): boolean;
   onDraining(listener: () => void): void;
-  /** Lets open streams end, takes no new ones, then ends. */
-  close(): void;
+  /**
+   * Asks the calling side to send nothing new, which it then ends when its open streams have. Only the side that opens streams can end a session without losing one
+   * that is on its way.
+   */
+  leave(): void;
 };
 
 /** The calling side of a tunnel: the hub. */
 export type HubTunnel = Live & {
   session: ClientHttp2Session;
-  /** The other side sent GOAWAY, or `drain` was called: no new streams. */
+  /** The other side wants to leave, or was asked to: another tunnel is better than this one, which may still take streams. */
   isDraining(): boolean;
+  /** The session takes no new streams. */
+  isClosing(): boolean;
+  /** The other side has asked for the end, and is elsewhere by now or about to be. */
+  hasLeft(): boolean;
   onDraining(listener: () => void): void;
-  /** Tells the other side to open its tunnel elsewhere. Open streams go on. */
+  /** Asks the other side to open its tunnel elsewhere. This one takes new streams until the other side leaves. */
   drain(): void;
+  /** Opens no new streams; ends when those that are open have. */
+  close(): void;
   /** Cuts everything. `reason` reaches the other side (at most 100 bytes). */
   destroy(reason: string): void;
 };
@@ -145,6 +154,21 @@ function ended(session: Http2Session, socket: Duplex): Promise<string> {
   });
 }
 
+/**
+ * Payloads of pings with a meaning. An end that does not know them answers as to any ping. DRAIN: open your tunnel elsewhere. LEAVE: send me nothing new.
+ */
+const DRAIN = Buffer.from('fl-drain');
+const LEAVE = Buffer.from('fl-leave');
+/** Between attempts to send one while too many pings are on their way, and for the other side to do what it was asked. */
+const SIGNAL_RETRY_MS = 100;
+const LEAVE_MS = 5_000;
+
+/** Sends a ping that has a meaning. */
+function signal(session: Http2Session, payload: Buffer): void {
+  if (session.destroyed || session.closed) return;
+  if (!session.ping(payload, () => undefined)) setTimeout(() => signal(session, payload), SIGNAL_RETRY_MS);
+}
+
 /** Listeners told once when draining begins. */
 function draining() {
   let began = false;
@@ -200,7 +224,23 @@ export function acceptTunnel(
     ending ||= Boolean(data?.length);
     if (!ending) state.begin();
   });
-  return { closed, ...keepAlive(session, socket, options), ...state, close: () => session.close() };
+  session.on('ping', (payload: Buffer) => {
+    if (payload.equals(DRAIN)) state.begin();
+  });
+  return {
+    closed,
+    ...keepAlive(session, socket, options),
+    ...state,
+    leave() {
+      signal(session, LEAVE);
+      // A hub that does not do as it was asked loses what it sends in this moment.
+      const timer = setTimeout(() => {
+        if (!session.closed) session.close();
+      }, LEAVE_MS);
+      session.once('goaway', () => clearTimeout(timer));
+      session.once('close', () => clearTimeout(timer));
+    },
+  };
 }
 
 /** Takes the calling side of HTTP/2 on a connection that was upgraded. On the side that sent `101`, call it only after that write's callback and one `setImmediate`. */
@@ -211,18 +251,38 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
   session.setLocalWindowSize(SESSION_WINDOW);
   const closed = ended(session, socket);
   const state = draining();
-  session.on('goaway', () => state.begin());
+  let closing = false;
+  let left = false;
+  const close = () => {
+    closing = true;
+    state.begin();
+    // Not goaway(): after it, without a stream, Node reads no more, and would not see that the other side has gone.
+    session.close();
+  };
+  session.on('goaway', () => {
+    closing = true;
+    state.begin();
+  });
+  session.on('ping', (payload: Buffer) => {
+    if (!payload.equals(LEAVE)) return;
+    left = true;
+    close();
+  });
   return {
     session,
     closed,
     ...keepAlive(session, socket, options),
     ...state,
+    isClosing: () => closing || session.closed,
+    hasLeft: () => left,
     drain() {
+      if (state.isDraining()) return;
       state.begin();
-      // Not goaway(): after it, without a stream, Node reads no more, and would not see that the other side has gone.
-      session.close();
+      signal(session, DRAIN);
     },
+    close,
     destroy(reason) {
+      closing = true;
       state.begin();
       if (session.destroyed) return;
       session.goaway(constants.NGHTTP2_NO_ERROR, 0, Buffer.from(reason.slice(0, 100)));

@@ -141,6 +141,44 @@ test('a replica that drains is replaced at once, and what is under way in it end
   expect(events).toContainEqual(expect.objectContaining({ kind: 'down', replica: 'a', why: 'draining' }));
 });
 
+test('when all replicas drain, the tunnel is held until there is another one: requests that never stop all get their answer', async () => {
+  const { hub, events } = await keep({}, (server) => {
+    server.replicas = ['a'];
+  });
+  await settled(hub, ['a']);
+  let over = false;
+  let answered = 0;
+  const failures: unknown[] = [];
+  // As the hub: the newest that lasts, else one that still takes requests.
+  const best = () => hub.tunnels.findLast(({ tunnel }) => !tunnel.isDraining()) ?? hub.tunnels.find(({ tunnel }) => !tunnel.isClosing());
+  const caller = async () => {
+    while (!over) {
+      const entry = best();
+      await (entry ? get(entry) : Promise.reject(new Error('no tunnel'))).then(
+        () => answered++,
+        (error: unknown) => failures.push(error),
+      );
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  const callers = Array.from({ length: 8 }, caller);
+  for (const next of ['b', 'c', 'd', 'e', 'f', 'g', 'h', 'i']) {
+    const [draining] = hub.tunnels;
+    const goal = answered + 20;
+    hub.refuse = () => ({ code: 503 });
+    draining?.tunnel.drain();
+    await vi.waitFor(() => expect(answered + failures.length).toBeGreaterThan(goal));
+    expect(hub.tunnels).toContain(draining);
+    hub.replicas = [next];
+    hub.refuse = () => undefined;
+    await settled(hub, [next]);
+  }
+  over = true;
+  await Promise.all(callers);
+  expect(failures).toEqual([]);
+  expect(events.filter(({ kind }) => kind === 'down')).toHaveLength(8);
+});
+
 test('a new credential replaces the tunnels one by one: there is always one', async () => {
   const { hub, keeper, change, events } = await keep();
   await settled(hub, ['a', 'b']);

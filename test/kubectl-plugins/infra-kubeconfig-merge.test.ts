@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { waitFor } from '../../e2e/lab/wait.ts';
-import type { ClusterEntry, UserEntry } from '../../kubectl-plugins/lib/kubeconfig-file.ts';
+import type { ClusterEntry, UserEntry } from '../../src/kube/kubeconfig-file.ts';
 import { type ClusterApi, startClusterApi } from './cluster-api.ts';
 import { type Workbench, workbench } from './plugin.ts';
 

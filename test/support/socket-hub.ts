@@ -68,7 +68,7 @@ export async function socketHub(options: { limits?: SocketLimits; perSecond?: nu
       opened: (id, credentialID) => void opened.push({ id, credentialID }),
       takenOver: (id) => void takenOver.push(id),
     },
-    peers: { find: () => undefined, connection: () => undefined, replicas: () => 1 },
+    peers: { find: () => undefined, connection: () => undefined, lastEnd: () => undefined, replicas: () => 1 },
     stillAllowed: async (admitted, info) => decide(admitted.user, info.verb, info.subresource, info.name),
     limits: options.limits ?? { perUser: 20_000, perCluster: 20_000 },
     attach: { identity: 'hub-0', perSecond: options.perSecond ?? 1_000 },
@@ -125,7 +125,7 @@ export async function socketHub(options: { limits?: SocketLimits; perSecond?: nu
     },
     async close() {
       lifetime.abort();
-      await room.drain(0);
+      await room.drain(0, Promise.resolve());
       await closeServer(server);
       const unexpected = errors.filter((error) => !(error instanceof Error && error.name === 'AbortError'));
       if (unexpected.length > 0) throw new AggregateError(unexpected, 'errors that nobody foresaw');

@@ -93,7 +93,7 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
       opened: () => undefined,
       takenOver: () => undefined,
     },
-    peers: { find: () => undefined, connection: () => undefined, replicas: () => 1 },
+    peers: { find: () => undefined, connection: () => undefined, lastEnd: () => undefined, replicas: () => 1 },
     stillAllowed: async ({ user }, info) => decide(user, info.verb, info.subresource, info.name),
     limits: options.limits ?? { perUser: 2_000, perCluster: 2_000 },
     attach: { identity: 'hub-0', perSecond: 1_000 },
@@ -189,12 +189,12 @@ export async function socketPair(options: PairOptions): Promise<SocketPair> {
     },
     async close() {
       lifetime.abort();
-      for (const tunnel of tunnels) tunnel.close();
+      for (const tunnel of tunnels) tunnel.leave();
       for (const server of [hub, child]) {
         server.closeAllConnections();
         await new Promise<void>((resolve) => server.close(() => resolve()));
       }
-      await room.drain(0);
+      await room.drain(0, Promise.resolve());
       const unexpected = errors.filter((error) => !(error instanceof Error && error.name === 'AbortError'));
       if (unexpected.length > 0) throw new AggregateError(unexpected, 'errors that nobody foresaw');
     },

@@ -148,9 +148,9 @@ test.each(['hub', 'agent'] as const)('while the %s drains and a stream is still 
   const of = await line();
   await opened(of);
   if (who === 'hub') of.hub.drain();
-  else of.agent.close();
+  else of.agent.leave();
   const other = who === 'hub' ? of.agent : of.hub;
-  await waitUntil(() => other.isDraining(), 'GOAWAY to arrive');
+  await waitUntil(() => other.isDraining(), 'the other side to be told');
   of.freeze();
   const [hub, agent] = await Promise.all([endOf(of.hub.closed, LATE_MS), endOf(of.agent.closed, LATE_MS)]);
   expect([hub.why, agent.why]).not.toContain('still open');
@@ -195,7 +195,7 @@ test('an idle session stays, and says how long a ping takes', async () => {
   expect(performance.now() - of.hub.heard()).toBeLessThan(LATE_MS);
 });
 
-test('GOAWAY of the hub: the agent is told once, open streams end in their time, longer than silence may last', async () => {
+test('the hub drains: the agent is told once, the tunnel takes streams until the agent leaves, and open ones end in their time, longer than silence may last', async () => {
   const of = await line();
   const { stream, served } = await opened(of);
   let told = 0;
@@ -206,7 +206,13 @@ test('GOAWAY of the hub: the agent is told once, open streams end in their time,
   await waitUntil(() => told > 0, 'the agent to be told');
   expect(of.agent.isDraining()).toBe(true);
   of.agent.onDraining(() => told++);
-  of.agent.close();
+  // The agent has no other tunnel yet.
+  const late = await opened(of);
+  expect(of.hub.isClosing()).toBe(false);
+  late.served.respond({ ':status': 204 }, { endStream: true });
+  await new Promise<void>((resolve) => late.stream.once('response', () => resolve()));
+  of.agent.leave();
+  await waitUntil(() => of.hub.isClosing(), 'the hub to be told');
   await ticks(2 * (FAST.silenceMs ?? 0));
   const chunks: Buffer[] = [];
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -219,13 +225,14 @@ test('GOAWAY of the hub: the agent is told once, open streams end in their time,
   expect(told).toBe(2);
 });
 
-test('GOAWAY of the agent: the hub opens no stream any more, open ones end in their time, then the session ends', async () => {
+test('the agent leaves: the hub opens no stream any more, open ones end in their time, then the session ends', async () => {
   const of = await line();
   const { stream, served } = await opened(of);
   let told = 0;
   of.hub.onDraining(() => told++);
-  of.agent.close();
+  of.agent.leave();
   await waitUntil(() => of.hub.isDraining(), 'the hub to be told');
+  expect(of.hub.isClosing()).toBe(true);
   expect(told).toBe(1);
   const refused = of.hub.session.request({ ':method': 'GET', ':path': '/', ':authority': 'direct', ':scheme': 'https' });
   const error = await new Promise<Error>((resolve) => refused.once('error', resolve));

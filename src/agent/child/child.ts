@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
-import type { KubeConfig } from '@kubernetes/client-node';
 import { type KubeClient, kubeClient } from '../../kube/client.ts';
+import { loadKubeConfig } from '../../kube/config.ts';
+import type { KubeAccess } from '../../kube/plain-config.ts';
 import { VERSION } from '../../kube/version.ts';
 import type { ChildConnection } from '../upstream/settings.ts';
 
@@ -18,7 +19,7 @@ const TOKEN_MS = 5_000;
 const LOOK_MS = 1_000;
 
 type Loaded = {
-  config: KubeConfig;
+  config: KubeAccess;
   connection: ChildConnection;
   client: KubeClient;
 };
@@ -97,14 +98,12 @@ export async function childCluster(options: {
 }
 
 async function load(kubeconfig: string): Promise<Loaded> {
-  // On a machine without a cluster the library is never needed, and it is large.
-  const { loadKubeConfig } = await import('../../kube/config.ts');
-  const config = loadKubeConfig(kubeconfig);
+  const config = await loadKubeConfig(kubeconfig);
   const connection = await connectionOf(config);
   return { config, connection, client: kubeClient(config, { userAgent: `fairlead-agent/${VERSION}` }) };
 }
 
-async function connectionOf(config: KubeConfig): Promise<ChildConnection> {
+async function connectionOf(config: KubeAccess): Promise<ChildConnection> {
   const cluster = config.getCurrentCluster();
   if (!cluster) throw new Error('the kubeconfig has no current cluster: set current-context');
   if (cluster.skipTLSVerify && cluster.server.startsWith('https:')) {

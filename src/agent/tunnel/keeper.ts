@@ -63,7 +63,17 @@ export type Keeper = {
   stop(withinMs: number): Promise<void>;
 };
 
-type Held = { tunnel: AgentTunnel; replica: string; credential: Credential; since: number; cut: () => void; why: EndReason | undefined };
+type Held = {
+  tunnel: AgentTunnel;
+  replica: string;
+  credential: Credential;
+  since: number;
+  cut: () => void;
+  /** Set when it is to end, and counts no more. */
+  why: EndReason | undefined;
+  /** The hub was told to send nothing more. */
+  left: boolean;
+};
 
 /** Keeps the tunnels open: dials again when one ends, opens the replacement first when the hub drains a replica or the credential was renewed. */
 export function keepTunnels(options: KeeperOptions): Keeper {
@@ -109,7 +119,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
   function hold(dialled: Dialled & { kind: 'attached' }, credential: Credential): void {
     const { socket, head, replica } = dialled;
     const tunnel = acceptTunnel(socket, head, { serve: options.serve, onError: options.onError });
-    const entry: Held = { tunnel, replica, credential, since: performance.now(), cut: () => socket.destroy(), why: undefined };
+    const entry: Held = { tunnel, replica, credential, since: performance.now(), cut: () => socket.destroy(), why: undefined, left: false };
     held.add(entry);
     options.onEvent({ kind: 'up', replica, tunnels: counted().length });
     tunnel.onDraining(() => {
@@ -131,15 +141,28 @@ export function keepTunnels(options: KeeperOptions): Keeper {
     const old = counted().filter((other) => other !== entry && other.credential.token !== credential.token);
     const surplus = old.find((other) => other.replica === replica) ?? (counted().length > options.tunnels ? old[0] : undefined);
     if (surplus) end(surplus, 'renewed');
+    leaveDraining();
     changed();
   }
 
   function end(entry: Held, why: EndReason): void {
     if (entry.why !== undefined) return;
     entry.why = why;
-    // While the hub drains, it ends the connection when the last stream is done; closing ours too does no harm.
-    entry.tunnel.close();
+    if (why === 'draining') leaveDraining();
+    else leave(entry);
     changed();
+  }
+
+  function leave(entry: Held): void {
+    if (entry.left) return;
+    entry.left = true;
+    entry.tunnel.leave();
+  }
+
+  /** Tunnels to replicas that stop are held until there is another one: the hub cuts them when it must. */
+  function leaveDraining(): void {
+    if (counted().length === 0) return;
+    for (const entry of held) if (entry.why === 'draining') leave(entry);
   }
 
   async function attempt(credential: Credential): Promise<void> {
@@ -228,6 +251,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
       stopped.abort();
       await running;
       for (const entry of counted()) end(entry, 'stopping');
+      for (const entry of held) leave(entry);
       const all = Promise.all([...held].map(({ tunnel }) => tunnel.closed));
       const over = new AbortController();
       await Promise.race([all, sleep(withinMs, undefined, { signal: over.signal }).catch(() => undefined)]);

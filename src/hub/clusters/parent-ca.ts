@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
-import type { KubeConfig } from '@kubernetes/client-node';
+
 import type { KubeClient } from '../../kube/client.ts';
+import type { KubeAccess } from '../../kube/plain-config.ts';
 import { type Raw, watchCache } from '../../kube/watch-cache.ts';
 
 const CONFIG_MAP = 'kube-root-ca.crt';
 
 /** The CA (PEM) in a kubeconfig; undefined when it has none or its file cannot be read. */
-export function kubeconfigCA(config: Pick<KubeConfig, 'getCurrentCluster'>): string | undefined {
+export function kubeconfigCA(config: Pick<KubeAccess, 'getCurrentCluster'>): string | undefined {
   const cluster = config.getCurrentCluster();
   if (cluster?.caData) return Buffer.from(cluster.caData, 'base64').toString('utf8');
   if (!cluster?.caFile) return undefined;
@@ -22,7 +23,7 @@ export function watchParentCA(options: {
   client: KubeClient;
   /** Namespace of the hub. */
   namespace: string;
-  config: Pick<KubeConfig, 'getCurrentCluster'>;
+  config: Pick<KubeAccess, 'getCurrentCluster'>;
   signal: AbortSignal;
   onError: (error: unknown) => void;
 }): () => string | undefined {

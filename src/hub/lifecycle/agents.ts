@@ -12,8 +12,8 @@ export type AgentCluster = {
 export type Agents = {
   /** Throws StatusError 404 for a cluster that is not known, 409 for one that is not let in, 503 while that is not known yet. */
   find(name: string): AgentCluster;
-  /** The way to its agent, here or by another replica. Throws StatusError 503 with since when it is away. */
-  upstream(cluster: AgentCluster): Upstream;
+  /** The way to its agent, here or by another replica. Rejects with StatusError 503 with since when it is away. */
+  upstream(cluster: AgentCluster): Promise<Upstream>;
   /** Whose agent holds its tunnel: `fairlead` or `clusternet`; undefined when there is none. */
   protocol(cluster: AgentCluster): string | undefined;
   /** Why a request was not carried, as a Status. */

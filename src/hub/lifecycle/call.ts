@@ -38,7 +38,7 @@ export function agentCalls(agents: Agents): AgentCalls {
         "its agent is clusternet's, which has no API of its own; install fairlead-agent there",
       );
     }
-    const upstream = agents.upstream(cluster);
+    const upstream = await agents.upstream(cluster);
     const failure = (error: unknown) => told(agents, error, call, cluster, context.signal);
     const request: AgentRequest = {
       method: call.method,

@@ -39,6 +39,8 @@ export type AttachOptions = {
 /** An agent at the door, let in by RBAC. */
 export type Arrival = { cluster: SocketCluster; info: ResourceInfo; admitted: Admitted };
 
+/** For agents to open their tunnels elsewhere, after the requests at this replica have ended. */
+const MOVE_MS = 5_000;
 const GONE = 'the cluster was denied or deleted';
 const CREDENTIAL_ID = 'authentication.kubernetes.io/credential-id';
 
@@ -59,7 +61,7 @@ export function attachments(options: AttachOptions) {
       // The agent has a newer credential: it opens the tunnel anew with that one.
       else if (!isCurrent(cluster, tunnel.credentialID)) {
         tunnel.dismissed = true;
-        tunnel.drain();
+        tunnel.close();
         directory.changed(id);
       }
     }
@@ -146,9 +148,9 @@ export function attachments(options: AttachOptions) {
       metrics.attached('ok');
       const tunnel = connectTunnel(socket, head);
       tunnel.onDraining(() => directory.changed(arrival.cluster.id));
-      const { closed, roundTripMs, heard, isDraining, drain, destroy } = tunnel;
+      const { closed, roundTripMs, heard, isDraining, isClosing, hasLeft, drain, close, destroy } = tunnel;
       const upstream = sessionUpstream(tunnel, `cluster ${arrival.cluster.name}`);
-      keep({ protocol: 'fairlead', upstream, closed, roundTripMs, heard, isDraining, drain, destroy }, arrival, {
+      keep({ protocol: 'fairlead', upstream, closed, roundTripMs, heard, isDraining, isClosing, hasLeft, drain, close, destroy }, arrival, {
         instance: String(request.headers[ATTACH_HEADERS.instance] ?? '').slice(0, 64),
         agentVersion: String(request.headers[ATTACH_HEADERS.version] ?? '').slice(0, 64) || undefined,
         credentialID,
@@ -164,6 +166,12 @@ export function attachments(options: AttachOptions) {
         metrics.attached('ok');
         const session = dialerSession(transport);
         let draining = false;
+        const close = () => {
+          // The protocol has no word for going elsewhere: such an agent comes back by itself when the session ends.
+          draining = true;
+          directory.changed(cluster.id);
+          endWhenIdle(session);
+        };
         keep(
           {
             protocol: 'clusternet',
@@ -172,12 +180,10 @@ export function attachments(options: AttachOptions) {
             roundTripMs: session.roundTripMs,
             heard: () => performance.now() - (Date.now() - session.lastHeard().getTime()),
             isDraining: () => draining,
-            drain() {
-              // The protocol has no word for going elsewhere: such an agent comes back by itself when the session ends.
-              draining = true;
-              directory.changed(cluster.id);
-              endWhenIdle(session);
-            },
+            isClosing: () => false,
+            hasLeft: () => false,
+            drain: close,
+            close,
             destroy: (reason) => session.end(reason),
           },
           arrival,
@@ -185,11 +191,19 @@ export function attachments(options: AttachOptions) {
         );
       });
     },
-    async drain(graceMs: number): Promise<void> {
+    async drain(graceMs: number, served: Promise<void>): Promise<void> {
       draining = true;
       for (const tunnel of directory.local()) tunnel.drain();
       const until = performance.now() + graceMs;
-      while (performance.now() < until && [...directory.local()].length > 0) await sleep(50);
+      const isEmpty = () => directory.local().next().done === true;
+      const emptyBy = async (end: number) => {
+        while (performance.now() < end && !isEmpty()) await sleep(50);
+      };
+      await Promise.race([emptyBy(until), served]);
+      // Nobody asks here any more. What another replica asks can go on until the agent has found that one.
+      if (options.peers.replicas() > 1) await emptyBy(Math.min(until, performance.now() + MOVE_MS));
+      for (const tunnel of directory.local()) tunnel.close();
+      await emptyBy(until);
       for (const tunnel of [...directory.local()]) tunnel.destroy('the hub is stopping');
     },
   };

@@ -21,7 +21,15 @@ export function allConnections(directory: TunnelDirectory, peers: Source) {
     if (!newest) {
       const end = directory.lastEnd(id);
       return (
-        end && { connected: false, since: end, lastSeen: end, roundTripMs: undefined, agentVersion: undefined, protocol: '', tunnels: 0 }
+        end && {
+          connected: false,
+          since: end.since,
+          lastSeen: end.since,
+          roundTripMs: undefined,
+          agentVersion: undefined,
+          protocol: '',
+          tunnels: 0,
+        }
       );
     }
     const heard = Math.max(...tunnels.map((tunnel) => tunnel.heard()));

@@ -1,13 +1,17 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { notFound, serviceUnavailable } from '../../kube/status.ts';
 import type { Upstream } from '../../tunnel/upstream.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
-import type { TunnelDirectory } from './tunnel-directory.ts';
+import { isMoving, MOVE_LOOK_MS } from './moving.ts';
+import type { TunnelDirectory, TunnelEnd } from './tunnel-directory.ts';
 
 /** Tunnels that end in other replicas. Implemented by peers/. */
 export type PeerTunnels = {
   find(id: string): Upstream | undefined;
   /** What was last known of them. */
   connection(id: string): { since: Date } | undefined;
+  /** The end of the last one; undefined while there is one. */
+  lastEnd(id: string): TunnelEnd | undefined;
 };
 
 /** The cluster of a socket. Throws StatusError 404 when there is none, 503 while that is not known yet. */
@@ -18,14 +22,22 @@ export function findCluster(clusters: SocketClusters, id: string): SocketCluster
   throw notFound({ group: 'proxies.clusternet.io', kind: 'sockets', name: id });
 }
 
-/** The way to a cluster: a tunnel here, one in another replica, one here that is about to move. Throws StatusError 503 with since when the agent is away. */
-export function findUpstream(cluster: Pick<SocketCluster, 'id' | 'name'>, directory: TunnelDirectory, peers: PeerTunnels): Upstream {
-  const upstream =
-    directory.find(cluster.id)?.upstream ??
-    peers.find(cluster.id) ??
-    directory.of(cluster.id).find(({ dismissed }) => !dismissed)?.upstream;
-  if (upstream) return upstream;
-  const since = directory.lastEnd(cluster.id) ?? peers.connection(cluster.id)?.since;
+/**
+ * The way to a cluster: a tunnel here, one in another replica, one here that is about to move. When the agent has just gone elsewhere, waits for a moment to learn where. Rejects with
+ * StatusError 503 with since when the agent is away.
+ */
+export async function findUpstream(
+  { id, name }: Pick<SocketCluster, 'id' | 'name'>,
+  directory: TunnelDirectory,
+  peers: PeerTunnels,
+): Promise<Upstream> {
+  for (;;) {
+    const upstream = directory.find(id)?.upstream ?? peers.find(id) ?? directory.lastResort(id)?.upstream;
+    if (upstream) return upstream;
+    if (!isMoving(directory.lastEnd(id)) && !isMoving(peers.lastEnd(id))) break;
+    await sleep(MOVE_LOOK_MS);
+  }
+  const since = directory.lastEnd(id)?.since ?? peers.connection(id)?.since;
   const when = since ? `since ${since.toISOString()}` : 'and has not been since this replica of the hub began';
-  throw serviceUnavailable(`cluster ${cluster.name} (${cluster.id}) is not connected ${when}: its agent is away`);
+  throw serviceUnavailable(`cluster ${name} (${id}) is not connected ${when}: its agent is away`);
 }

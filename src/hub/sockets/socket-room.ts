@@ -46,8 +46,8 @@ export type SocketRoom = {
   /** Whether Node shall hand the connection of this request over. */
   wantsUpgrade(request: IncomingMessage): boolean;
   upgrade(admit: Admit, request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** Moves the tunnels of this replica away; resolves when none has a request left, or after `graceMs`. */
-  drain(graceMs: number): Promise<void>;
+  /** Moves the tunnels of this replica away; resolves when none has a request left, or after `graceMs`. `served` resolves when no caller can ask here any more. */
+  drain(graceMs: number, served: Promise<void>): Promise<void>;
 };
 
 /** The request path from an operator, or an agent, to a child cluster. */
@@ -96,7 +96,9 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     if (asked.kind === 'attach') throw methodNotAllowed(`${request.method} without Upgrade: ${UPGRADE_TOKEN}`);
     if (asked.kind === 'socket')
       throw badRequest('a socket is opened by an agent with Upgrade: websocket; requests go to its subresource proxy');
-    const upstream = findUpstream(cluster, directory, peers);
+    const upstream = await findUpstream(cluster, directory, peers);
+    // Nobody waits any more, and its close, which ends what begins here, has been.
+    if (response.destroyed) return;
     const head = headFor(request, asked, admitted);
     const leave = limiter.enter(admitted.user.name, cluster.id);
     const began = performance.now();
@@ -129,7 +131,8 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
     const { asked, info, admitted, cluster } = await prepare(admit, request, true);
     if (asked.kind === 'attach') return await attach.fairlead(request, socket, first, { cluster, info, admitted });
     if (asked.kind === 'socket') return await attach.clusternet(request, socket, first, { cluster, info, admitted });
-    const upstream = findUpstream(cluster, directory, peers);
+    const upstream = await findUpstream(cluster, directory, peers);
+    if (socket.destroyed) return;
     const head = headFor(request, asked, admitted);
     const leave = limiter.enter(admitted.user.name, cluster.id);
     carry(request, socket, first, {

@@ -151,7 +151,7 @@ export async function agentLab(args: string[] = []): Promise<AgentLab> {
       return tunnel;
     },
     closeTunnels() {
-      for (const tunnel of tunnels.splice(0)) tunnel.close();
+      for (const tunnel of tunnels.splice(0)) tunnel.leave();
     },
     ask: (subresource, more = {}) => hub.ask({ path: `${LIFECYCLE_API}/${subresource}`, user: 'admin', ...more }),
     async close() {

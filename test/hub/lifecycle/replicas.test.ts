@@ -46,7 +46,7 @@ async function replicas() {
 function subresource(replica: Replica, id: string, name: string, protocol = 'fairlead'): Subresource {
   const found = lifecycleSubresources({
     find: () => ({ id, name: 'edge' }),
-    upstream: () => {
+    upstream: async () => {
       const upstream = replica.peers.find(id);
       if (!upstream) throw serviceUnavailable('its agent is away');
       return upstream;

@@ -84,7 +84,7 @@ test('what is no proper attach is refused, and opens nothing', async () => {
   expect([...hub.directory.local()]).toEqual([]);
 });
 
-test('draining: agents are told to go elsewhere, none is let in, what runs ends in its time, and then the tunnel', async () => {
+test('draining: agents are told to go elsewhere and none is let in; who finds nothing else keeps what runs, and gets requests until nobody can ask here', async () => {
   const { hub, id, machine } = await start();
   const idle = hub.addCluster();
   const { tunnel } = await machine.attach(id);
@@ -92,11 +92,14 @@ test('draining: agents are told to go elsewhere, none is let in, what runs ends 
   const watch = asking(hub, { path: direct(id, '/watch') });
   await waitUntil(() => watch.got() > 0, 'a watch');
   let drained = false;
-  const draining = hub.room.drain(20_000).then(() => {
+  const served = Promise.withResolvers<void>();
+  const draining = hub.room.drain(20_000, served.promise).then(() => {
     drained = true;
   });
   await waitUntil(() => tunnel.isDraining() && other.isDraining(), 'both to be told');
   await expect(machine.attach(id)).rejects.toMatchObject({ code: 503, headers: { 'retry-after': '1' } });
+  expect((await ask(hub, { path: direct(idle, '/') })).body.toString()).toBe('small');
+  served.resolve();
   expect(await other.closed).toBe('the connection ended');
   expect(drained).toBe(false);
   expect(watch.got()).toBe(3);
@@ -106,12 +109,45 @@ test('draining: agents are told to go elsewhere, none is let in, what runs ends 
   expect([...hub.directory.local()]).toEqual([]);
 });
 
+test('R46: requests that come while the agent is between two tunnels wait for the next, upgrades too; for one that was lost they fail at once', async () => {
+  const { hub, id, machine } = await start();
+  const { tunnel } = await machine.attach(id);
+  await tunnelsOf(hub, id, 1);
+  tunnel.leave();
+  await tunnel.closed;
+  await tunnelsOf(hub, id, 0);
+  const waiting = ask(hub, { path: direct(id, '/') });
+  const upgrading = ask(hub, { path: direct(id, '/'), headers: { connection: 'Upgrade', upgrade: 'websocket' } });
+  const { socket } = await machine.attach(id);
+  expect((await waiting).body.toString()).toBe('small');
+  expect((await upgrading).body.toString()).toBe('small');
+  socket.destroy();
+  await tunnelsOf(hub, id, 0);
+  const began = performance.now();
+  expect(statusOf(await ask(hub, { path: direct(id, '/') }))).toMatchObject({ code: 503 });
+  expect(performance.now() - began).toBeLessThan(1_000);
+});
+
+test('R46: whoever gives up while waiting for an agent leaves nothing behind', async () => {
+  const { hub, id, machine } = await start();
+  const { tunnel } = await machine.attach(id);
+  await tunnelsOf(hub, id, 1);
+  tunnel.leave();
+  await tunnelsOf(hub, id, 0);
+  const asked = Array.from({ length: 20 }, () => asking(hub, { path: direct(id, '/watch') }));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  for (const one of asked) one.cancel();
+  await machine.attach(id);
+  expect((await ask(hub, { path: direct(id, '/') })).body.toString()).toBe('small');
+  await waitUntil(async () => (await hub.metric('fairlead_hub_socket_requests_open', { kind: 'request' })) === 0, 'nothing to be open');
+});
+
 test('draining: what has not ended after the time for it is cut, and the agent told why', async () => {
   const { hub, id, machine } = await start();
   const { tunnel } = await machine.attach(id);
   const watch = asking(hub, { path: direct(id, '/watch') });
   await waitUntil(() => watch.got() > 0, 'a watch');
-  await hub.room.drain(300);
+  await hub.room.drain(300, new Promise(() => undefined));
   expect(await tunnel.closed).toBe('the hub is stopping');
   expect((await watch.ended).whole).toBe(false);
 });

@@ -227,7 +227,7 @@ test('R9: what was opened with a right that was taken away ends within 10 s, wha
   await waitUntil(() => machine.streams.size === others.length, 'the streams of the rest to end at the agent');
   for (const asked of others) asked.cancel();
   await waitUntil(() => ended === others.length, 'the others to end');
-  staying.close();
+  staying.leave();
 });
 
 test(

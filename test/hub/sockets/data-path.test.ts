@@ -199,7 +199,7 @@ test('errors are Status objects: unknown cluster 404, agent away 503, target not
     code: 403,
     message: expect.stringContaining('10.1.2.3:80'),
   });
-  to.tunnel().close();
+  to.tunnel().leave();
   await to.tunnel().closed;
   expect(await status(to.direct('/'))).toMatchObject({ code: 503, message: expect.stringMatching(/not connected since .*agent is away/) });
 });

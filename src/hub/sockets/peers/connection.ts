@@ -62,8 +62,8 @@ export type PeerConnectionOptions = {
   signal: AbortSignal;
   /** Tunnels came, went or changed, or cannot be reached any more or again. */
   onChange: (ids: Iterable<string>) => void;
-  /** The peer said that a tunnel has ended. */
-  onGone: (tunnel: TunnelInfo) => void;
+  /** The peer said that a tunnel has ended; `left` when its agent went elsewhere. */
+  onGone: (tunnel: TunnelInfo, left: boolean) => void;
   /** The peer fell silent, is heard again, or takes no more requests. */
   onState: (state: 'silent' | 'heard' | 'draining') => void;
 };
@@ -137,13 +137,14 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
           closing = true;
           if (!retired) onChange(tunnels.keys());
           onState('draining');
+          streams.whenIdle(() => session.close());
           continue;
         }
         const id = 'gone' in line ? line.gone : line.tunnel.id;
         const before = tunnels.get(id);
         if ('tunnel' in line) tunnels.set(id, line.tunnel);
         else tunnels.delete(id);
-        if ('gone' in line && before && !retired) onGone(before);
+        if ('gone' in line && before && !retired) onGone(before, line.left === true);
         if (!retired) onChange([id]);
       }
     }

@@ -3,6 +3,8 @@ import { headerValue } from '../../../tunnel/headers.ts';
 import { AGENT_ERROR_HEADER, METHOD_HEADER } from '../../../tunnel/protocol.ts';
 import { TargetError } from '../../../tunnel/target-error.ts';
 import type { Exchange, RawHeaders, RequestHead, UpgradeAnswer, Upstream } from '../../../tunnel/upstream.ts';
+import { isMoving, MOVE_LOOK_MS } from '../moving.ts';
+import type { TunnelEnd } from '../tunnel-directory.ts';
 import type { PeerMetrics } from './metrics.ts';
 
 /** On a request between replicas: the cluster whose tunnel it is for. */
@@ -30,14 +32,14 @@ export function withoutHopHeaders(headers: RawHeaders): string[] {
 
 /**
  * Carries requests for a cluster to a replica that holds its tunnel. `next` names one that is not among those that were tried. A request that certainly was not
- * sent on (the tunnel had just moved, the connection takes no more) goes to the next one; with a body only when none of the body was read. `lastEnd` is when the
- * cluster's last tunnel ended, as far as that is known.
+ * sent on (the tunnel had just moved, the connection takes no more) goes to the next one; with a body only when none of the body was read. `lastEnd` is the end
+ * of the cluster's last tunnel, as far as that is known: when its agent went elsewhere, the request waits for a moment to learn where.
  */
 export function forwarding(
   id: string,
   next: (tried: ReadonlySet<Owner>) => Owner | undefined,
   metrics: PeerMetrics,
-  lastEnd: () => Date | undefined,
+  lastEnd: () => TunnelEnd | undefined,
 ): Upstream {
   type Send = (upstream: Upstream, head: RequestHead, answer: UpgradeAnswer) => Exchange;
 
@@ -67,8 +69,16 @@ export function forwarding(
     function attempt(): void {
       const owner = next(tried);
       if (!owner) {
+        const end = lastEnd();
+        if (isMoving(end)) {
+          const timer = setTimeout(() => {
+            if (!over) attempt();
+          }, MOVE_LOOK_MS);
+          abort = () => clearTimeout(timer);
+          return;
+        }
         // Without a word about its end: a replica said a moment ago that it held the tunnel, so it ended just now.
-        const since = (lastEnd() ?? new Date()).toISOString();
+        const since = (end?.since ?? new Date()).toISOString();
         fail(new TargetError(503, `cluster ${id} is not connected since ${since}: its agent is away`));
         return;
       }

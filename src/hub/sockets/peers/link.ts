@@ -15,7 +15,7 @@ export type PeerLinkOptions = {
   metrics: PeerMetrics;
   signal: AbortSignal;
   onChange: (ids: Iterable<string>) => void;
-  onGone: (tunnel: TunnelInfo) => void;
+  onGone: (tunnel: TunnelInfo, left: boolean) => void;
   /** What the log should know: connected, lost, refused; each thing once. */
   onNews: (text: string) => void;
 };

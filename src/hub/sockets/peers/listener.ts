@@ -1,6 +1,5 @@
 import { constants, type X509Certificate } from 'node:crypto';
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { headerValue } from '../../../tunnel/headers.ts';
 import { AGENT_ERROR_HEADER } from '../../../tunnel/protocol.ts';
@@ -19,8 +18,6 @@ export const PEERS_AUTHORITY = 'hub';
 export const TUNNELS_PATH = '/tunnels';
 
 const HANDSHAKE_MS = 5_000;
-/** How long requests are still taken after peers were told that none should come. */
-const CLOSING_MS = 250;
 /** A peer has one connection, two for a while when certificates are renewed. */
 const MAX_CONNECTIONS = 256;
 
@@ -81,7 +78,7 @@ export async function listenForPeers(options: PeerListenerOptions): Promise<Peer
       const tunnel = acceptTunnel(socket, Buffer.alloc(0), { serve, onError, pingMs: goneMs / 4, silenceMs: goneMs });
       sockets.set(socket, { certificate, tunnel });
       socket.once('close', () => sockets.delete(socket));
-      if (closing.signal.aborted) tunnel.close();
+      if (closing.signal.aborted) tunnel.leave();
     } catch (error) {
       socket.destroy();
       onError(new Error(`a connection between replicas was refused: ${error instanceof Error ? error.message : String(error)}`));
@@ -114,10 +111,8 @@ export async function listenForPeers(options: PeerListenerOptions): Promise<Peer
     connections: () => sockets.size,
     async close(graceMs) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      // Peers are told first, and only then is nothing taken any more: a request that is on its way is still answered.
+      // Peers are told, and each ends its connection when its last request has: only the side that asks can do that without losing a request on its way.
       closing.abort();
-      await sleep(Math.min(CLOSING_MS, graceMs));
-      for (const { tunnel } of sockets.values()) tunnel.close();
       const timer = setTimeout(() => {
         for (const socket of sockets.keys()) socket.destroy();
       }, graceMs);

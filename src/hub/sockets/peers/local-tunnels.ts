@@ -2,8 +2,8 @@ import type { TunnelDirectory } from '../tunnel-directory.ts';
 import type { LocalTunnels } from './tunnel-list.ts';
 
 /** What other replicas are told of this one's tunnels: for each cluster the one that its requests get, draining only when all of them are. */
-export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'of' | 'find' | 'onChange'>): LocalTunnels {
-  const best = (id: string) => directory.find(id) ?? directory.of(id).find(({ dismissed }) => !dismissed);
+export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'find' | 'lastResort' | 'lastEnd' | 'onChange'>): LocalTunnels {
+  const best = (id: string) => directory.find(id) ?? directory.lastResort(id);
   return {
     *local() {
       for (const tunnel of directory.local()) {
@@ -12,6 +12,7 @@ export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'of' | '
         yield { id, protocol, agentVersion, since, draining: tunnel.isDraining(), roundTripMs: tunnel.roundTripMs() };
       }
     },
+    hasLeft: (id) => directory.lastEnd(id)?.left === true,
     find: (id) => best(id)?.upstream,
     onChange: (listener, signal) => directory.onChange(() => listener(), signal),
   };

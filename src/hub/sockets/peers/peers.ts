@@ -1,6 +1,7 @@
 import type { Registry } from 'prom-client';
 import type { KubeClient } from '../../../kube/client.ts';
 import type { Upstream } from '../../../tunnel/upstream.ts';
+import type { TunnelEnd } from '../tunnel-directory.ts';
 import { peerAuthority } from './authority.ts';
 import { PEER_TIMING, type PeerConnection, type PeerTiming } from './connection.ts';
 import { type PeerAddress, peerDiscovery } from './discovery.ts';
@@ -53,6 +54,8 @@ export type HubPeers = {
   find(id: string): Upstream | undefined;
   /** undefined when no replica that can be reached has, or is known to have had, a tunnel. */
   connection(id: string): PeerTunnels | undefined;
+  /** The end of the last tunnel that another replica is known to have had; undefined while one has a tunnel. */
+  lastEnd(id: string): TunnelEnd | undefined;
   onChange(listener: (id: string) => void, signal: AbortSignal): void;
   /** Replicas that are ready, with this one, whether they are connected or not. */
   replicas(): number;
@@ -73,7 +76,7 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
   const timing = { ...PEER_TIMING, ...options.timing };
   const links = new Map<string, { link: PeerLink; address: PeerAddress }>();
   const listeners = new Set<(id: string) => void>();
-  const ended = new Map<string, PeerTunnels>();
+  const ended = new Map<string, PeerTunnels & TunnelEnd>();
   let settled = false;
 
   const authority = peerAuthority({
@@ -114,10 +117,20 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
       for (const told of listeners) told(id);
     }
   }
-  function onGone({ id, roundTripMs, agentVersion, protocol }: TunnelInfo): void {
+  function onGone({ id, roundTripMs, agentVersion, protocol }: TunnelInfo, left: boolean): void {
     if (ended.size >= MAX_ENDED) for (const oldest of [...ended.keys()].slice(0, MAX_ENDED / 10)) ended.delete(oldest);
     const now = new Date();
-    ended.set(id, { connected: false, since: now, lastSeen: now, roundTripMs, agentVersion, protocol, tunnels: 0 });
+    ended.set(id, {
+      connected: false,
+      since: now,
+      lastSeen: now,
+      roundTripMs,
+      agentVersion,
+      protocol,
+      tunnels: 0,
+      left,
+      at: performance.now(),
+    });
   }
 
   function open(address: PeerAddress): void {
@@ -150,7 +163,7 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
         id,
         (tried) => pick(id, tried),
         metrics,
-        () => ended.get(id)?.since,
+        () => ended.get(id),
       );
     },
     connection(id) {
@@ -168,6 +181,7 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
         tunnels: infos.length,
       };
     },
+    lastEnd: (id) => ended.get(id),
     onChange(told, until) {
       if (until.aborted) return;
       listeners.add(told);

@@ -25,7 +25,7 @@ export function feedTunnels(tunnels: LocalTunnels, stream: Writable, signal: Abo
       const before = told.get(id);
       if (!before || hasChanged(before, tunnel)) text += tunnelLine({ tunnel });
     }
-    for (const id of told.keys()) if (!now.has(id)) text += tunnelLine({ gone: id });
+    for (const id of told.keys()) if (!now.has(id)) text += tunnelLine({ gone: id, left: tunnels.hasLeft(id) });
     if (!synced) text += tunnelLine({ synced: true });
     synced = true;
     told = now;

@@ -17,12 +17,14 @@ export type TunnelInfo = {
 export type LocalTunnels = {
   local(): Iterable<TunnelInfo>;
   find(id: string): Upstream | undefined;
+  /** Whether the last tunnel of a cluster ended because its agent went elsewhere. */
+  hasLeft(id: string): boolean;
   /** A tunnel came, went or changed; not for each ping. */
   onChange(listener: () => void, signal: AbortSignal): void;
 };
 
 /** One line of the stream `GET /tunnels`: every tunnel, then `synced`, then what changes; `closing`, the last one, asks for no more requests. */
-export type TunnelLine = { tunnel: TunnelInfo } | { gone: string } | { synced: true } | { closing: true };
+export type TunnelLine = { tunnel: TunnelInfo } | { gone: string; left?: boolean } | { synced: true } | { closing: true };
 
 export const tunnelLine = (line: TunnelLine): string => `${JSON.stringify(line)}\n`;
 
@@ -32,7 +34,7 @@ export function parseTunnelLine(text: string): TunnelLine | undefined {
   if (typeof line !== 'object' || line === null) throw new Error('a line that is no object');
   if ('synced' in line) return { synced: true };
   if ('closing' in line) return { closing: true };
-  if ('gone' in line && typeof line.gone === 'string') return { gone: line.gone };
+  if ('gone' in line && typeof line.gone === 'string') return { gone: line.gone, left: 'left' in line && line.left === true };
   if (!('tunnel' in line)) return undefined;
   const { id, protocol, agentVersion, since, draining, roundTripMs } = line.tunnel as Record<string, unknown>;
   const began = new Date(typeof since === 'string' ? since : Number.NaN);

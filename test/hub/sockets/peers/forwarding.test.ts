@@ -215,6 +215,30 @@ test('with two owners the one that drains gets nothing; a tunnel that has just m
   expect([refused.code, JSON.parse(refused.body.toString())]).toMatchObject([503, { kind: 'Status', code: 503 }]);
 });
 
+test('R46: a request for a tunnel whose agent has just gone elsewhere waits to learn where; one for an agent that was lost fails at once', async () => {
+  const [one, two, three] = await replicas('hub-1', 'hub-2', 'hub-3');
+  if (!one || !two || !three) throw new Error('no replicas');
+  two.tunnels.set('c1', target('at-2'));
+  const upstream = await eventually(() => {
+    const found = one.peers.find('c1');
+    if (!found) throw new Error('no way');
+    return found;
+  });
+  two.tunnels.remove('c1', 'left');
+  await eventually(() => expect(one.peers.find('c1')).toBeUndefined());
+  expect(one.peers.lastEnd('c1')).toMatchObject({ left: true });
+  const waiting = ask(upstream, {});
+  // Longer than replicas take to tell each other.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  three.tunnels.set('c1', target('at-3'));
+  expect((await waiting).body.toString()).toBe('at-3');
+  three.tunnels.remove('c1');
+  await eventually(() => expect(one.peers.lastEnd('c1')).toMatchObject({ left: false }));
+  const began = performance.now();
+  await expect(ask(upstream, {})).rejects.toMatchObject({ code: 503, message: expect.stringContaining('its agent is away') });
+  expect(performance.now() - began).toBeLessThan(1_000);
+});
+
 async function upgradeAndEnd(upstream: Parameters<typeof upgrade>[0]) {
   const connection = await upgrade(upstream, '/exec');
   connection.end('hello');

@@ -18,7 +18,8 @@ function tunnel(id: string, name: string) {
       since: new Date(0),
       upstream: target(name),
     },
-    ...{ roundTripMs: () => 3, heard: () => 0, isDraining: () => state.draining, drain: () => undefined, destroy: () => undefined },
+    ...{ roundTripMs: () => 3, heard: () => 0, isDraining: () => state.draining, isClosing: () => false, hasLeft: () => false },
+    ...{ drain: () => undefined, close: () => undefined, destroy: () => undefined },
   };
   return { made, state };
 }

@@ -14,7 +14,7 @@ const SLICES = `/apis/discovery.k8s.io/v1/namespaces/${NAMESPACE}/endpointslices
 /** The tunnels of one replica, set by the test. */
 export type FakeTunnels = LocalTunnels & {
   set(id: string, upstream: Upstream, info?: Partial<TunnelInfo>): void;
-  remove(id: string): void;
+  remove(id: string, because?: 'left'): void;
   /** As `remove`, but nobody is told. */
   forget(id: string): void;
 };
@@ -22,12 +22,14 @@ export type FakeTunnels = LocalTunnels & {
 export function fakeTunnels(): FakeTunnels {
   const tunnels = new Map<string, { info: TunnelInfo; upstream: Upstream }>();
   const listeners = new Set<() => void>();
+  const left = new Set<string>();
   const tell = () => {
     for (const listener of listeners) listener();
   };
   return {
     local: () => [...tunnels.values()].map(({ info }) => info),
     find: (id) => tunnels.get(id)?.upstream,
+    hasLeft: (id) => left.has(id),
     onChange(listener, signal) {
       listeners.add(listener);
       signal.addEventListener('abort', () => listeners.delete(listener), { once: true });
@@ -37,7 +39,9 @@ export function fakeTunnels(): FakeTunnels {
       tunnels.set(id, { info: whole, upstream });
       tell();
     },
-    remove(id) {
+    remove(id, because) {
+      if (because === 'left') left.add(id);
+      else left.delete(id);
       tunnels.delete(id);
       tell();
     },

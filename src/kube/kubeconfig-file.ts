@@ -98,7 +98,8 @@ export function readKubeconfig(explicit: string | undefined, env: NodeJS.Process
 
 const message = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-function parseKubeconfig(text: string, folder: string): Kubeconfig {
+/** Reads one file's text; relative paths in it are relative to `folder`. Throws an Error that says what is wrong with it. */
+export function parseKubeconfig(text: string, folder: string): Kubeconfig {
   const document: unknown = parse(text);
   const config: Kubeconfig = { currentContext: '', clusters: new Map(), users: new Map(), contexts: new Map(), files: [] };
   if (document === null || document === undefined) return config;
