@@ -31,4 +31,4 @@ COPY --from=build /out/ /
 COPY LICENSE /usr/share/licenses/fairlead/LICENSE
 # By number, so that the kubelet can see that it is not root.
 USER 65532:65532
-ENTRYPOINT ["/usr/local/bin/node", "/usr/local/lib/fairlead/main.mjs"]
+ENTRYPOINT ["/usr/local/bin/node", "--max-semi-space-size=16", "/usr/local/lib/fairlead/main.mjs"]

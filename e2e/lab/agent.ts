@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { NODE_FLAGS } from '../../hack/release/node-flags.ts';
 import type { Child } from './child.ts';
 import { accessKinds, applyObjects, kustomizeObjects } from './hub-objects.ts';
 import { writeKubeconfig } from './kubeconfig.ts';
@@ -117,6 +118,7 @@ export async function startAgent(child: Child, parent: Lab, options: AgentOption
   const start = async (): Promise<void> => {
     if (proc?.running()) return;
     const args = [
+      ...NODE_FLAGS,
       entry,
       `--parent-url=${network?.parentURL ?? parent.apiServerURL}`,
       `--parent-ca-file=${files.ca}`,

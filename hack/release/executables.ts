@@ -4,6 +4,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSy
 import { homedir, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { NODE_FLAGS } from './node-flags.ts';
 
 /** Platforms that an executable is made for, by the npm package that carries Node.js for them. */
 export const PLATFORMS: Readonly<Record<string, string>> = {
@@ -55,6 +56,7 @@ async function makeExecutable(script: string, { platform, node, inject, work, fo
     output: `${part}.blob`,
     disableExperimentalSEAWarning: true,
     useCodeCache: platform === hostPlatform,
+    execArgv: NODE_FLAGS,
   };
   writeFileSync(`${part}.json`, JSON.stringify(settings));
   // V8 puts its hash seed into the code cache. A fixed one is replaced when the executable starts.
