@@ -60,7 +60,7 @@ test('the agent reads its own Secrets and Lease only, by name, and lists no Secr
 test('the flags of the service on a machine are flags of the agent', () => {
   const read = (name: string) => readFileSync(join(folder, 'out-of-cluster', name), 'utf8');
   const flags = /^FAIRLEAD_AGENT_FLAGS=(.*)$/m.exec(read('agent.env'))?.[1]?.split(' ') ?? [];
-  const [, own = ''] = /^ExecStart=\S+ \S+\.mjs (.*) \$FAIRLEAD_AGENT_FLAGS$/m.exec(read('fairlead-agent.service')) ?? [];
+  const [, own = ''] = /^ExecStart=\S+ (?:--\S+ )*\S+\.mjs (.*) \$FAIRLEAD_AGENT_FLAGS$/m.exec(read('fairlead-agent.service')) ?? [];
   const options = parseOptions([...own.replace('%H', 'machine').split(' '), ...flags], {});
   if ('print' in options) throw new Error('prints');
   expect(options).toMatchObject({ bare: false, kubeconfig: '/etc/fairlead-agent/kubeconfig', identity: 'machine' });
