@@ -46,7 +46,7 @@ export type HubTunnel = Live & {
   isDraining(): boolean;
   /** The session takes no new streams. */
   isClosing(): boolean;
-  /** The other side has asked for the end, and is elsewhere by now or about to be. */
+  /** The end was asked for, by one side or the other: the agent is elsewhere by now, or about to be. False when it was cut. */
   hasLeft(): boolean;
   onDraining(listener: () => void): void;
   /** Asks the other side to open its tunnel elsewhere. This one takes new streams until the other side leaves. */
@@ -113,11 +113,8 @@ function keepAlive(
       return;
     }
     if (ticks++ % Math.round(pingMs / tickMs) !== 0) return;
-    if (session.closed) {
-      // While the last streams end, Node sends no pings any more. Settings are acknowledged just so, and the bytes are a sign of life.
-      session.settings({});
-      return;
-    }
+    // Its last bytes are on their way, and Node sends no pings any more.
+    if (session.closed) return;
     // False when too many are on their way: then silence decides.
     session.ping((error, durationMs) => {
       if (error) return;
@@ -159,14 +156,39 @@ function ended(session: Http2Session, socket: Duplex): Promise<string> {
  */
 const DRAIN = Buffer.from('fl-drain');
 const LEAVE = Buffer.from('fl-leave');
-/** Between attempts to send one while too many pings are on their way, and for the other side to do what it was asked. */
+/** Between attempts to send one while too many pings are on their way. */
 const SIGNAL_RETRY_MS = 100;
-const LEAVE_MS = 5_000;
 
 /** Sends a ping that has a meaning. */
 function signal(session: Http2Session, payload: Buffer): void {
   if (session.destroyed || session.closed) return;
   if (!session.ping(payload, () => undefined)) setTimeout(() => signal(session, payload), SIGNAL_RETRY_MS);
+}
+
+/**
+ * Counts the streams of a session. It is closed only when there are none: Node sends no pings after a GOAWAY, so that streams that are quiet for a while would be given up for silence; and the
+ * side that gets the GOAWAY ends the connection with its last stream, whose last bytes may not have left yet. While `isClosing` none is opened.
+ */
+function countStreams(session: ClientHttp2Session, isClosing: () => boolean): { whenIdle(listener: () => void): void } {
+  const request = session.request.bind(session);
+  let open = 0;
+  let onIdle: (() => void) | undefined;
+  session.request = (...args) => {
+    if (isClosing()) throw new Error('the session is about to end');
+    const stream = request(...args);
+    open++;
+    stream.once('close', () => {
+      open--;
+      if (open === 0) onIdle?.();
+    });
+    return stream;
+  };
+  return {
+    whenIdle(listener) {
+      if (open === 0) listener();
+      else onIdle = listener;
+    },
+  };
 }
 
 /** Listeners told once when draining begins. */
@@ -231,15 +253,7 @@ export function acceptTunnel(
     closed,
     ...keepAlive(session, socket, options),
     ...state,
-    leave() {
-      signal(session, LEAVE);
-      // A hub that does not do as it was asked loses what it sends in this moment.
-      const timer = setTimeout(() => {
-        if (!session.closed) session.close();
-      }, LEAVE_MS);
-      session.once('goaway', () => clearTimeout(timer));
-      session.once('close', () => clearTimeout(timer));
-    },
+    leave: () => signal(session, LEAVE),
   };
 }
 
@@ -251,22 +265,22 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
   session.setLocalWindowSize(SESSION_WINDOW);
   const closed = ended(session, socket);
   const state = draining();
+  const streams = countStreams(session, () => closing);
   let closing = false;
   let left = false;
   const close = () => {
     closing = true;
+    left = true;
     state.begin();
     // Not goaway(): after it, without a stream, Node reads no more, and would not see that the other side has gone.
-    session.close();
+    streams.whenIdle(() => session.close());
   };
   session.on('goaway', () => {
     closing = true;
     state.begin();
   });
   session.on('ping', (payload: Buffer) => {
-    if (!payload.equals(LEAVE)) return;
-    left = true;
-    close();
+    if (payload.equals(LEAVE)) close();
   });
   return {
     session,
@@ -277,12 +291,14 @@ export function connectTunnel(socket: Duplex, head: Buffer, options: SessionTimi
     hasLeft: () => left,
     drain() {
       if (state.isDraining()) return;
+      left = true;
       state.begin();
       signal(session, DRAIN);
     },
     close,
     destroy(reason) {
       closing = true;
+      left = false;
       state.begin();
       if (session.destroyed) return;
       session.goaway(constants.NGHTTP2_NO_ERROR, 0, Buffer.from(reason.slice(0, 100)));

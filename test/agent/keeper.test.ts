@@ -270,9 +270,10 @@ test('stopping lets requests end, takes no new tunnel, and cuts what does not en
   const [first, second] = hub.tunnels;
   if (!first || !second) throw new Error('no tunnels');
   const answer = get(first);
+  await vi.waitFor(() => expect(ends).toHaveLength(1));
   const never = get(second).catch((error: Error) => error);
   await vi.waitFor(() => expect(ends).toHaveLength(2));
-  const stopped = keeper.stop(500);
+  const stopped = keeper.stop(1_000);
   ends[0]?.();
   expect(await answer).toBe('ended');
   await stopped;

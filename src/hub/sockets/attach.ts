@@ -61,6 +61,7 @@ export function attachments(options: AttachOptions) {
       // The agent has a newer credential: it opens the tunnel anew with that one.
       else if (!isCurrent(cluster, tunnel.credentialID)) {
         tunnel.dismissed = true;
+        tunnel.drain();
         tunnel.close();
         directory.changed(id);
       }

@@ -21,7 +21,7 @@ export type LocalTunnel = {
   isDraining(): boolean;
   /** It takes no new requests. */
   isClosing(): boolean;
-  /** The agent has ended it, and has opened another one or is about to. */
+  /** Its end was asked for: the agent has opened another one, or is about to. */
   hasLeft(): boolean;
   /** Asks the agent to go elsewhere; until it has, this tunnel takes requests. */
   drain(): void;

@@ -13,6 +13,8 @@ export type FramePeer = {
   resets: number[];
   /** What each GOAWAY said. */
   goaways: string[];
+  /** Payloads of its pings, each as text. */
+  pings: string[];
   /** An answer's head (200, nothing else) on a stream. */
   answer(stream: number): void;
   /** Body, in frames of 16 KiB, whatever windows say. */
@@ -25,6 +27,7 @@ export function framePeer({ socket, head }: { socket: Socket; head: Buffer }): F
   const requests: number[] = [];
   const resets: number[] = [];
   const goaways: string[] = [];
+  const pings: string[] = [];
   const send = (type: number, flags: number, stream: number, payload = Buffer.alloc(0)) => {
     const frame = Buffer.alloc(9);
     frame.writeUIntBE(payload.length, 0, 3);
@@ -47,8 +50,10 @@ export function framePeer({ socket, head }: { socket: Socket; head: Buffer }): F
       const payload = Buffer.from(rest.subarray(9, 9 + length));
       rest = rest.subarray(9 + length);
       if (type === SETTINGS && (flags & 1) === 0) send(SETTINGS, 1, 0);
-      else if (type === PING && (flags & 1) === 0) send(PING, 1, 0, payload);
-      else if (type === HEADERS) requests.push(stream);
+      else if (type === PING && (flags & 1) === 0) {
+        pings.push(payload.toString('latin1'));
+        send(PING, 1, 0, payload);
+      } else if (type === HEADERS) requests.push(stream);
       else if (type === RST_STREAM) resets.push(stream);
       else if (type === GOAWAY) goaways.push(payload.subarray(8).toString());
     }
@@ -65,6 +70,7 @@ export function framePeer({ socket, head }: { socket: Socket; head: Buffer }): F
     requests,
     resets,
     goaways,
+    pings,
     // 0x88: `:status: 200` of HPACK's static table.
     answer: (stream) => send(HEADERS, 4, stream, Buffer.from([0x88])),
     data(stream, bytes) {

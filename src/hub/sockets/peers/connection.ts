@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import { type ClientHttp2Session, constants } from 'node:http2';
+import { constants } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { lines } from '../../../kube/lines.ts';
@@ -95,7 +95,6 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
     const { identity, certificate } = await handshake(socket, namespace, credentials.ca);
     const tunnel = connectTunnel(socket, Buffer.alloc(0), { pingMs: timing.pingMs, silenceMs: timing.goneMs });
     const { session } = tunnel;
-    const streams = countStreams(session);
     const tunnels = new Map<string, TunnelInfo>();
     const silenced = new Set<() => void>();
     let silent = false;
@@ -137,7 +136,7 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
           closing = true;
           if (!retired) onChange(tunnels.keys());
           onState('draining');
-          streams.whenIdle(() => session.close());
+          tunnel.close();
           continue;
         }
         const id = 'gone' in line ? line.gone : line.tunnel.id;
@@ -177,7 +176,7 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
         if (retired) return;
         retired = true;
         feed.close(constants.NGHTTP2_CANCEL);
-        streams.whenIdle(() => session.close());
+        tunnel.close();
       },
       destroy: tunnel.destroy,
     };
@@ -205,31 +204,6 @@ async function handshake(socket: TLSSocket, namespace: string, ca: string): Prom
   } catch (error) {
     throw new PeerIdentityError(error instanceof Error ? error.message : String(error));
   }
-}
-
-/**
- * Counts the streams of a connection. It is closed only when there are none: after a GOAWAY Node sends no pings any more, and streams that are quiet for a
- * while would be given up for silence.
- */
-function countStreams(session: ClientHttp2Session): { whenIdle(listener: () => void): void } {
-  const request = session.request.bind(session);
-  let open = 0;
-  let onIdle: (() => void) | undefined;
-  session.request = (...args) => {
-    const stream = request(...args);
-    open++;
-    stream.once('close', () => {
-      open--;
-      if (open === 0) onIdle?.();
-    });
-    return stream;
-  };
-  return {
-    whenIdle(listener) {
-      if (open === 0) listener();
-      else onIdle = listener;
-    },
-  };
 }
 
 /** Tells, again and again, whether nothing has been heard for `silentMs`, and whether that is so for longer than the session would bear. */

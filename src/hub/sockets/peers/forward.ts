@@ -12,6 +12,9 @@ export const CLUSTER_HEADER = 'fairlead-cluster';
 /** Value of the agent-error header: that replica has no tunnel to the cluster, and nothing was sent on. */
 export const NO_TUNNEL = 'NoTunnel';
 
+/** Within so long after the end of a tunnel, other replicas know of it. */
+const TOLD_MS = 250;
+
 /** A replica that says that it holds a tunnel. */
 export type Owner = {
   identity: string;
@@ -54,6 +57,8 @@ export function forwarding(
     let abort: () => void = () => undefined;
     let over = false;
     let answered = false;
+    /** When a replica said that it has no tunnel any more, in milliseconds of performance.now(); it tells how that came a moment later. */
+    let refusedAt = Number.NEGATIVE_INFINITY;
 
     function fail(error: Error): void {
       if (over) return;
@@ -70,7 +75,7 @@ export function forwarding(
       const owner = next(tried);
       if (!owner) {
         const end = lastEnd();
-        if (isMoving(end)) {
+        if (isMoving(end) || (!end && performance.now() - refusedAt < TOLD_MS)) {
           const timer = setTimeout(() => {
             if (!over) attempt();
           }, MOVE_LOOK_MS);
@@ -95,6 +100,7 @@ export function forwarding(
           release();
           if (!hasBody && code === 503 && headerValue(headers, AGENT_ERROR_HEADER) === NO_TUNNEL) {
             superseded = true;
+            refusedAt = performance.now();
             setImmediate(() => {
               exchange.abort();
               if (!over) attempt();
