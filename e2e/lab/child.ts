@@ -27,7 +27,7 @@ export type Child = {
   stop(): Promise<void>;
 };
 
-export type ChildOptions = Pick<LabOptions, 'addresses' | 'kubeApiServerFlags' | 'controllers'> & {
+export type ChildOptions = Pick<LabOptions, 'addresses' | 'kubeApiServerFlags' | 'controllers' | 'version'> & {
   /** Default: one pod, `web`. False: no node, no pod and no kwok, for loads that only talk to the API server. */
   pods?: boolean;
 };

@@ -15,7 +15,7 @@ import { createPki, type Pki } from './pki.ts';
 import { freePort } from './ports.ts';
 import type { LabProcess } from './process.ts';
 import { createTeardown } from './teardown.ts';
-import { toolsFolder } from './tools.ts';
+import { toolsFolder, versionFolder } from './tools.ts';
 
 export type LabOptions = {
   /** Default: the five of the demo. */
@@ -24,6 +24,8 @@ export type LabOptions = {
   kubeApiServerFlags?: readonly string[];
   /** Default: `defaultControllers`. An empty list: no kube-controller-manager. */
   controllers?: readonly string[];
+  /** Version of kube-apiserver and kube-controller-manager, as `v1.35.4`; see `noVersion`. Default: that of the tools. */
+  version?: string;
   /** Default true. */
   kwok?: boolean;
   /** Default true. False: nodes get made-up instance ids, and `ec2` and `kubelet` throw. */
@@ -150,7 +152,7 @@ async function build(bin: string, options: LabOptions, teardown: ReturnType<type
   };
   const hubAddress = takeAddress().ip;
 
-  const context = { bin, dir, pki };
+  const context = { bin: options.version === undefined ? bin : versionFolder(bin, options.version), dir, pki };
   const running = new Map<string, LabProcess>();
   const run = async (start: Promise<LabProcess>): Promise<LabProcess> => {
     const proc = await start;

@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const script = fileURLToPath(new URL('../../hack/tools.sh', import.meta.url));
@@ -23,4 +25,13 @@ function runToolsScript(): Promise<string> {
 export function toolsFolder(): Promise<string> {
   folder ??= runToolsScript();
   return folder;
+}
+
+/** Where the programs of another version of Kubernetes stand, which `make machine-tools` makes; `bin` is the tools' own folder. */
+export const versionFolder = (bin: string, version: string): string => join(dirname(bin), `bin-${version}`);
+
+/** Why there is no control plane of that version; undefined when there can be one. */
+export async function noVersion(version: string): Promise<string | undefined> {
+  const program = join(versionFolder(await toolsFolder(), version), 'kube-apiserver');
+  return existsSync(program) ? undefined : `there is no kube-apiserver ${version}: make machine-tools`;
 }

@@ -27,7 +27,7 @@ function echoed(port: number, bytes: Buffer): Promise<Buffer> {
 }
 
 /** What people do with kubectl, through the parent and the tunnel. */
-export function commandTests(env: SocketsEnv, dev: () => Kubectl): void {
+export function commandTests(env: Pick<SocketsEnv, 'parent' | 'child'>, dev: () => Kubectl): void {
   describe('kubectl through the parent', () => {
     test('get lists what is there, as the user of the parent', async () => {
       expect(await dev().ok(['get', 'pods'])).toMatch(/^web\s+1\/1\s+Running/m);

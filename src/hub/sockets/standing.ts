@@ -13,6 +13,7 @@ type Holder = { admitted: Admitted; info: ResourceInfo; end: () => void; since: 
 
 /** Between two looks; with the age that an answer may have it stays below ten seconds until a right that was taken away has effect. */
 const LOOK_MS = 4_000;
+const MOST_AT_ONCE = 16;
 /** What is open for less is not worth a question. */
 const YOUNG_MS = 2_000;
 
@@ -29,21 +30,24 @@ export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onErro
     }
   };
   const run = async () => {
+    const running = new Set<Promise<void>>();
     while (!signal.aborted) {
-      await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
-      const old = performance.now() - YOUNG_MS;
-      const groups = [
-        ...Map.groupBy(
-          [...holders].filter((holder) => holder.since < old),
-          questionOf,
-        ).values(),
-      ];
-      // A few at a time: 1,000 tunnels must not fall upon kube-apiserver together.
-      const left = groups.values();
-      const worker = async () => {
-        for (const group of left) if (!signal.aborted) await look(group).catch(onError);
-      };
-      await Promise.all(Array.from({ length: 16 }, worker));
+      const began = performance.now();
+      const until = (due: number) => sleep(Math.max(due - performance.now(), 0), undefined, { signal }).catch(() => undefined);
+      const old = began - YOUNG_MS;
+      const open = [...holders].filter((holder) => holder.since < old);
+      const groups = [...Map.groupBy(open, questionOf).values()];
+      // Evenly over the time until the next look: the questions of a thousand tunnels must not fall upon kube-apiserver together.
+      for (const [at, group] of groups.entries()) {
+        await until(began + (LOOK_MS * at) / groups.length);
+        if (signal.aborted) return;
+        if (running.size >= MOST_AT_ONCE) await Promise.race(running);
+        const asked: Promise<void> = look(group)
+          .catch(onError)
+          .finally(() => running.delete(asked));
+        running.add(asked);
+      }
+      await until(began + LOOK_MS);
     }
   };
   run().catch(onError);
