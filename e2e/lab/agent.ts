@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { NODE_FLAGS } from '../../hack/release/node-flags.ts';
+import { NODE_FLAGS } from '../../src/kube/node-flags.ts';
 import type { Child } from './child.ts';
 import { accessKinds, applyObjects, kustomizeObjects } from './hub-objects.ts';
 import { writeKubeconfig } from './kubeconfig.ts';

@@ -2,7 +2,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { Agent, get } from 'node:https';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { NODE_FLAGS } from '../../hack/release/node-flags.ts';
+import { NODE_FLAGS } from '../../src/kube/node-flags.ts';
 import { type ApiClient, createApiClient } from './api-client.ts';
 import { createAuthority, issueCertificate } from './certificates.ts';
 import { applyCustomResources, applyHubObjects, hubNamespace, hubServiceAccount, hubServiceName, publishEndpoint } from './hub-objects.ts';

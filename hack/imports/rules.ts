@@ -31,7 +31,7 @@ export const rooms: readonly Room[] = [
   workingRoom('src/hub/sockets', 'src/tunnel', 'src/hub/certificates'),
   workingRoom('src/hub/lifecycle', 'src/tunnel'),
   { path: 'kubectl-plugins', may: ['src/kube'], types: ['src/hub/nodes/schema.ts', 'src/hub/clusters/schema.ts', 'src/hub/http/meta.ts'] },
-  { path: 'e2e/lab', may: ['src/hub/certificates/x509.ts'], development: true },
+  { path: 'e2e/lab', may: ['src/hub/certificates/x509.ts', 'src/kube/node-flags.ts'], development: true },
   { path: 'e2e', may: ['e2e/lab', 'src', 'test', 'hack/release', 'hack/images'], development: true },
   { path: 'test', may: ['src', 'kubectl-plugins', 'hack', 'e2e/lab'], development: true },
   { path: 'bench', may: ['src', 'e2e/lab', 'e2e/machine', 'test'], development: true },

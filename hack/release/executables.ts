@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSy
 import { homedir, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { NODE_FLAGS } from './node-flags.ts';
+import { NODE_FLAGS } from '../../src/kube/node-flags.ts';
 
 /** Platforms that an executable is made for, by the npm package that carries Node.js for them. */
 export const PLATFORMS: Readonly<Record<string, string>> = {
