@@ -13,6 +13,7 @@ const FIXED = [
 ] as const;
 /** Fields that a PUT may change; everything else is for PATCH. */
 const BY_PUT: ReadonlySet<string> = new Set(['version', 'artifacts.source']);
+const CSI = 'storage.clusterCsi.name';
 /** The password is compared by whoever keeps it. */
 const PASSWORD = 'clusterRuntime.clusterCri.registryAuth.password';
 
@@ -48,6 +49,8 @@ export function forbiddenByPut(before: ClusterSpec, after: ClusterSpec): StatusC
 export function forbiddenByPatch(before: ClusterSpec, after: ClusterSpec): StatusCause[] {
   return differences(before, after).flatMap((path) => {
     if (path === 'version') return [forbidden(path, 'PATCH does not change the version: use PUT')];
+    if (path === CSI && before.storage?.clusterCsi?.name === 'local-path')
+      return [forbidden(path, 'local-path cannot be taken away after creation: what its volumes hold would be lost')];
     return isFixed(path) ? [forbidden(path, 'cannot be changed after creation')] : [];
   });
 }

@@ -216,6 +216,15 @@ test.each<[string, Record<string, unknown>, string[]]>([
   expect(found.fields).toEqual(fields);
 });
 
+test('storage that was given is not taken away by PATCH, and may be given later', () => {
+  const storage = { clusterCsi: { name: 'local-path', version: 'v0.0.32' } };
+  for (const change of [{ storage: null }, { storage: { clusterCsi: null } }, { storage: { clusterCsi: { name: 'none' } } }]) {
+    const found = refusal(() => judgePatch(change, { ...BEFORE, storage }, distributions, FACTS));
+    expect([found.code, found.fields]).toEqual([422, ['spec.storage.clusterCsi.name']]);
+  }
+  expect(judgePatch({ storage }, BEFORE, distributions, FACTS)?.storage).toEqual(storage);
+});
+
 test('PATCH merges, null takes away, and what changes nothing is nothing to do', () => {
   expect(judgePatch({ apiServer: { certSANs: ['b.example'] } }, BEFORE, distributions, FACTS)).toEqual({
     ...BEFORE,
