@@ -42,7 +42,7 @@ export async function runSuite(project: string, { files = [], only }: { files?: 
   }
   for (const error of vitest.state.getUnhandledErrors()) {
     tally.failed++;
-    console.log(`FAILED outside of any test: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    console.log(`FAILED outside of any test: ${textOf(error)}`);
   }
   await vitest.close();
   if (tally.passed + tally.failed + tally.skipped === 0) {
@@ -50,4 +50,11 @@ export async function runSuite(project: string, { files = [], only }: { files?: 
     console.log(`FAILED suite ${project}: it has no tests`);
   }
   return tally;
+}
+
+/** What vitest hands over is an Error, or what is left of one that came from a worker: an object without a prototype. */
+function textOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null) return String(error);
+  const { stack, message } = error as { stack?: unknown; message?: unknown };
+  return [stack, message].find((text) => typeof text === 'string' && text !== '')?.toString() ?? JSON.stringify(error);
 }

@@ -168,6 +168,8 @@ function detached(source: Readable): Readable {
     else body.destroy(new Error('the request was cut'));
   };
   const onError = (error: Error) => body.destroy(error);
+  // Until undici has the body nobody else listens, and a request that is given up in that moment would end the process.
+  body.on('error', () => undefined);
   source.on('data', onData).on('end', onEnd).on('error', onError);
   return body;
 }
