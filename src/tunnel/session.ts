@@ -11,6 +11,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { countStreams } from './count-streams.ts';
 import { cutStream } from './cut.ts';
 import { PING_MS, SESSION_WINDOW, SILENCE_MS, STREAM_WINDOW } from './protocol.ts';
 
@@ -163,32 +164,6 @@ const SIGNAL_RETRY_MS = 100;
 function signal(session: Http2Session, payload: Buffer): void {
   if (session.destroyed || session.closed) return;
   if (!session.ping(payload, () => undefined)) setTimeout(() => signal(session, payload), SIGNAL_RETRY_MS);
-}
-
-/**
- * Counts the streams of a session. It is closed only when there are none: Node sends no pings after a GOAWAY, so that streams that are quiet for a while would be given up for silence; and the
- * side that gets the GOAWAY ends the connection with its last stream, whose last bytes may not have left yet. While `isClosing` none is opened.
- */
-function countStreams(session: ClientHttp2Session, isClosing: () => boolean): { whenIdle(listener: () => void): void } {
-  const request = session.request.bind(session);
-  let open = 0;
-  let onIdle: (() => void) | undefined;
-  session.request = (...args) => {
-    if (isClosing()) throw new Error('the session is about to end');
-    const stream = request(...args);
-    open++;
-    stream.once('close', () => {
-      open--;
-      if (open === 0) onIdle?.();
-    });
-    return stream;
-  };
-  return {
-    whenIdle(listener) {
-      if (open === 0) listener();
-      else onIdle = listener;
-    },
-  };
 }
 
 /** Listeners told once when draining begins. */

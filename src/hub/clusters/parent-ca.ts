@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-
 import type { KubeClient } from '../../kube/client.ts';
 import type { KubeAccess } from '../../kube/plain-config.ts';
 import { type Raw, watchCache } from '../../kube/watch-cache.ts';

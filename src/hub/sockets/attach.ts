@@ -168,6 +168,7 @@ export function attachments(options: AttachOptions) {
         const session = dialerSession(transport);
         let draining = false;
         const close = () => {
+          if (draining) return;
           // The protocol has no word for going elsewhere: such an agent comes back by itself when the session ends.
           draining = true;
           directory.changed(cluster.id);
