@@ -13,7 +13,7 @@ export type Watched = {
   after: Usage;
   /** By the lowest resident memory in the first and the last quarter: what is collected in between is no growth. */
   grownMiB: number;
-  /** The worst p99 of the looks, in milliseconds; each look starts it anew. */
+  /** The worst p99 of the looks, in milliseconds; each look starts it anew. A hub's contains the 10 ms of its sampler. */
   lagMs: number;
 };
 
@@ -156,7 +156,7 @@ function plain(url: string): Promise<string> {
 
 function observer(name: string, pid: number, metrics: () => Promise<string>) {
   const looks: Usage[] = [];
-  let lagMs = 0;
+  let lagMs: number | undefined;
   return {
     async observe(end: number, seconds: number): Promise<void> {
       // What is made once, when the first requests come, is no growth.
@@ -167,14 +167,14 @@ function observer(name: string, pid: number, metrics: () => Promise<string>) {
         await pause(Math.min(1_000, seconds * 20));
         const lag = /^nodejs_eventloop_lag_p99_seconds (\S+)$/m.exec(await metrics());
         // Right after it was given a right, a scraper may still be refused; the last looks count.
-        if (lag) lagMs = Math.max(lagMs, Number(lag[1]) * 1_000);
+        if (lag) lagMs = Math.max(lagMs ?? 0, Number(lag[1]) * 1_000);
       }
     },
     watched(): Watched {
       const quarter = Math.ceil(looks.length / 4);
       const least = (some: readonly Usage[]) => Math.min(...some.map(({ residentMiB }) => residentMiB));
       const [before, after] = [looks[0], looks.at(-1)];
-      if (!before || !after || lagMs === 0) throw new Error(`nothing was seen of ${name}`);
+      if (!before || !after || lagMs === undefined) throw new Error(`nothing was seen of ${name}`);
       return { name, before, after, grownMiB: least(looks.slice(-quarter)) - least(looks.slice(0, quarter)), lagMs };
     },
   };

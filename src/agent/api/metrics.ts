@@ -1,5 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { EndReason, TunnelEvent } from '../tunnel/keeper.ts';
+import { eventLoopLag } from './event-loop-lag.ts';
 
 /** The agent's metrics; the upstream registers its own with `registry`. */
 export type AgentMetrics = {
@@ -10,8 +11,8 @@ export type AgentMetrics = {
 /** `read` is asked at each scrape. */
 export function agentMetrics(read: { roundTripMs: () => number | undefined; tokenEndsAt: () => number | undefined }): AgentMetrics {
   const registry = new Registry();
-  // The default of 10 ms wakes the process a hundred times a second, which is most of what an idle agent costs.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 1_000 });
+  eventLoopLag(registry);
   const tunnels = new Gauge({ name: 'fairlead_agent_tunnels', help: 'Tunnels to the hub that are open.', registers: [registry] });
   const opened = new Counter({ name: 'fairlead_agent_tunnels_opened_total', help: 'Tunnels that were opened.', registers: [registry] });
   const ended = new Counter({
