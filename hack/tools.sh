@@ -4,7 +4,7 @@
 #
 #   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto
 #
-# There are, too: schemathesis; nfpm; and what a machine of its own needs: kubeadm kubelet kube-scheduler kube-proxy, etcdctl etcdutl, coredns,
+# There are, too: schemathesis; nfpm; registry, which keeps images; and what a machine of its own needs: kubeadm kubelet kube-scheduler kube-proxy, etcdctl etcdutl, coredns,
 # and the CNI plugins bridge host-local loopback portmap. KUBERNETES_VERSION chooses the version of Kubernetes' own.
 #
 # An official binary with a verified checksum is taken where it can be downloaded; otherwise the same version is built
@@ -17,6 +17,7 @@ COREDNS_VERSION=v1.15.0
 CNI_VERSION=v1.9.1
 # Newer ones need a module (go.digitalxero.dev/rpm) that the Go module proxy does not serve.
 NFPM_VERSION=v2.45.2
+REGISTRY_VERSION=v3.1.2
 KWOK_VERSION=v0.8.0
 MOTO_VERSION=5.2.1
 SCHEMATHESIS_VERSION=4.32.5
@@ -149,6 +150,16 @@ build_nfpm() {
   build_module github.com/goreleaser/nfpm/v2 "$NFPM_VERSION" cmd/nfpm "$2/nfpm"
 }
 
+download_registry() {
+  local url="https://github.com/distribution/distribution/releases/download/$REGISTRY_VERSION/registry_${REGISTRY_VERSION#v}_${os}_$arch.tar.gz"
+  download_archive "$url" "$url.sha256" registry "$2"
+}
+
+build_registry() {
+  need_go registry
+  build_module github.com/distribution/distribution/v3 "$REGISTRY_VERSION" cmd/registry "$2/registry"
+}
+
 # kwok publishes no checksum beside its binaries, so it is always built.
 download_kwok() { return 1; }
 
@@ -223,6 +234,7 @@ for tool in "$@"; do
     coredns) install_binary coredns "$COREDNS_VERSION" download_coredns build_coredns ;;
     bridge | host-local | loopback | portmap) install_binary "$tool" "$CNI_VERSION" download_cni build_cni ;;
     nfpm) install_binary nfpm "$NFPM_VERSION" download_nfpm build_nfpm ;;
+    registry) install_binary registry "$REGISTRY_VERSION" download_registry build_registry ;;
     kwok) install_binary kwok "$KWOK_VERSION" download_kwok build_kwok ;;
     moto) install_python moto "$MOTO_VERSION" 'moto[server,ec2]' moto_server ;;
     schemathesis) install_python schemathesis "$SCHEMATHESIS_VERSION" schemathesis schemathesis ;;

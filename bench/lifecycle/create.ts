@@ -78,14 +78,22 @@ async function bare(): Promise<{ whole: number; init: number }> {
   }
 }
 
-/** Create by the plugin until the node is Ready, against the same work by hand on a machine like it, one after the other. Leaves the cluster there. */
+/**
+ * Create by the plugin until the node is Ready, against the same work by hand on a machine like it, before and after: most of the time goes into writing images, and disks are faster after a
+ * rest. Leaves the cluster there.
+ */
 export async function createAgainstBare(env: MachineEnv): Promise<Row[]> {
-  const hand = await bare();
+  const before = await bare();
   const body = `apiVersion: v1alpha1\nkind: Cluster\nspec: {version: ${VERSION}, networking: {podSubnet: 10.244.0.0/16, svcSubnet: 10.245.0.0/16}}\n`;
   const began = Date.now();
   await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--timeout=15m'], { input: body });
   const done = (Date.now() - began) / 1000;
   const whole = await readyAfter(env.machine, began);
-  const detail = `node Ready after ${whole.toFixed(1)} s, by hand ${hand.whole.toFixed(1)} s (kubeadm init alone to Ready ${hand.init.toFixed(1)} s); everything running after ${done.toFixed(1)} s`;
-  return [atMost('create to node Ready / the same by hand with kubeadm', whole / hand.whole, 1.3, detail)];
+  const after = await bare();
+  const hand = (before.whole + after.whole) / 2;
+  const shown = [before, after]
+    .map((one) => `${one.whole.toFixed(1)} s (kubeadm init alone to Ready ${one.init.toFixed(1)} s)`)
+    .join(' and ');
+  const detail = `node Ready after ${whole.toFixed(1)} s, by hand ${shown}; everything running after ${done.toFixed(1)} s`;
+  return [atMost('create to node Ready / the same by hand with kubeadm', whole / hand, 1.3, detail)];
 }

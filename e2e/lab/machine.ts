@@ -25,6 +25,8 @@ export type MachineOptions = {
   without?: readonly string[];
   /** Bytes of memory that all its processes use together, default 6 GiB. */
   memory?: number;
+  /** Gives it an IPv6 address beside the other; nothing but the machine itself is reached by IPv6. */
+  dualStack?: boolean;
 };
 
 /** A Debian machine with a systemd of its own, in namespaces of this computer's kernel. */
@@ -95,7 +97,7 @@ function sweep(): void {
 
 /** Copies a machine, starts it and waits until it is up. */
 export async function startMachine(options: MachineOptions = {}): Promise<Machine> {
-  const { name = 'machine', binds = [], files = {}, without = [], memory = 6 * GIB } = options;
+  const { name = 'machine', binds = [], files = {}, without = [], memory = 6 * GIB, dualStack = false } = options;
   templateFolder();
   sweep();
   const id = `fairlead-machine-${process.pid}-${++serial}`;
@@ -131,7 +133,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
 
   async function powerOn(): Promise<Boot> {
     unplug();
-    cable = plugCable(id, ends);
+    cable = plugCable(id, dualStack ? { ...ends, inside6: '2001:db8::2' } : ends);
     groups = createCgroups(id, memory);
     const now = await boot({ id, hostname: name, root, network: cable.path, procs: groups.procs, binds, log });
     current = now;

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url';
 const script = fileURLToPath(new URL('../../hack/tools.sh', import.meta.url));
 let folder: Promise<string> | undefined;
 
-function runToolsScript(): Promise<string> {
+function runToolsScript(...names: string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     // stderr passes through: the first run downloads or builds for minutes and says so there.
-    const child = spawn(script, [], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(script, names, { stdio: ['ignore', 'pipe', 'inherit'] });
     const chunks: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
     child.once('error', reject);
@@ -26,6 +26,9 @@ export function toolsFolder(): Promise<string> {
   folder ??= runToolsScript();
   return folder;
 }
+
+/** The same folder with one more program that hack/tools.sh knows. */
+export const toolsFolderWith = (name: string): Promise<string> => runToolsScript(name);
 
 /** Where the programs of another version of Kubernetes stand, which `make machine-tools` makes; `bin` is the tools' own folder. */
 export const versionFolder = (bin: string, version: string): string => join(dirname(bin), `bin-${version}`);

@@ -58,8 +58,15 @@ export type Lifecycle = {
   };
 };
 
+export type MachineEnvOptions = MachineOptions & {
+  /** Folder of this computer that the machine has as ARTIFACTS. */
+  artifacts?: string;
+  /** Further flags of the agent. */
+  flags?: readonly string[];
+};
+
 /** Starts all of it. */
-export async function startMachineEnv({ artifacts, ...options }: MachineOptions & { artifacts?: string } = {}): Promise<MachineEnv> {
+export async function startMachineEnv({ artifacts, flags = [], ...options }: MachineEnvOptions = {}): Promise<MachineEnv> {
   const source = artifacts ?? (await artifactsFolder());
   const machine = await startMachine({
     name: CLUSTER,
@@ -73,14 +80,15 @@ export async function startMachineEnv({ artifacts, ...options }: MachineOptions 
   };
   try {
     parent = await startLab({ moto: false, kwok: false, nodes: [], addresses: [machine.host] });
-    return await withAgent(parent, machine, stop);
+    return await withAgent({ parent, machine, flags, stop });
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-async function withAgent(parent: Lab, machine: Machine, stop: () => Promise<void>): Promise<MachineEnv> {
+async function withAgent(given: Pick<MachineEnv, 'parent' | 'machine' | 'stop'> & { flags: readonly string[] }): Promise<MachineEnv> {
+  const { parent, machine, flags, stop } = given;
   const plugins = join(parent.dir, 'plugins');
   const build = fileURLToPath(new URL('../../hack/build.ts', import.meta.url));
   const [hub, built, deb] = await Promise.all([
@@ -115,7 +123,7 @@ async function withAgent(parent: Lab, machine: Machine, stop: () => Promise<void
   };
 
   const command = ['infra', 'join-command', '--machine', `--cluster-name=${CLUSTER}`, `--parent-url=${parent.apiServerAt(machine.host)}`];
-  await joinByPackage(machine, deb, await ok(command), [`--artifacts=${ARTIFACTS}`]);
+  await joinByPackage(machine, deb, await ok(command), [`--artifacts=${ARTIFACTS}`, ...flags]);
 
   const kubeconfig = join(parent.dir, 'edge-1.kubeconfig');
   return {

@@ -1,10 +1,17 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { verifyChain } from '../../src/kube/audit-chain.ts';
 import type { AuditEntry } from '../../src/kube/lifecycle.ts';
+import { type ArtifactServer, serveArtifacts } from '../lab/artifact-server.ts';
+import { artifactsFolder } from '../lab/artifacts.ts';
+import { createAuthority } from '../lab/certificates.ts';
+import { createLabFolder } from '../lab/folders.ts';
 import { diffState, type MachineState } from '../lab/machine/state.ts';
 import { noMachines } from '../lab/machine.ts';
+import { type Registry, startRegistry } from '../lab/registry.ts';
+import { createTeardown } from '../lab/teardown.ts';
+import { toolsFolderWith } from '../lab/tools.ts';
 import { waitFor } from '../lab/wait.ts';
 import { brokenArtifacts } from './broken-artifacts.ts';
 import { ARTIFACTS, CLUSTER, type Lifecycle, type MachineEnv, startMachineEnv } from './env.ts';
@@ -18,20 +25,27 @@ const SETUP_MS = 2_400_000;
 const OPERATION_MS = 900_000;
 
 const impossible = noMachines();
+/** Signs the certificates of the registry and of the server of artifacts. */
+const authority = createAuthority('fairlead-lab-supply-ca');
+const CA_FILE = '/etc/fairlead-supply-ca.crt';
+const teardown = createTeardown();
 let env: MachineEnv;
-let broken: Awaited<ReturnType<typeof brokenArtifacts>> | undefined;
 /** Before the first cluster, with the agent there and registered. */
 let pristine: MachineState;
 
 beforeAll(async () => {
   if (impossible !== undefined) return;
-  broken = await brokenArtifacts(NEW);
-  env = await startMachineEnv({ binds: [{ source: broken.folder, target: BROKEN }] });
+  const broken = await brokenArtifacts(NEW);
+  teardown.defer(broken.remove);
+  env = await startMachineEnv({
+    dualStack: true,
+    binds: [{ source: broken.folder, target: BROKEN }],
+    files: { [CA_FILE]: authority.certificate },
+    flags: [`--target-ca-file=${CA_FILE}`],
+  });
+  teardown.defer(env.stop);
 }, SETUP_MS);
-afterAll(async () => {
-  await env?.stop();
-  broken?.remove();
-}, SETUP_MS);
+afterAll(() => teardown.run(), SETUP_MS);
 beforeEach((context) => {
   if (impossible !== undefined) context.skip(impossible);
 });
@@ -49,6 +63,40 @@ spec:
   certificates:
     validityPeriod: 24h
 ${more}`;
+
+/** Everything that a machine needs for a new cluster, where others have it: images in a registry that wants a password, the rest at a URL. */
+async function supply(): Promise<{ registry: Registry; server: ArtifactServer }> {
+  const [folder, bin] = [await artifactsFolder(), await toolsFolderWith('registry')];
+  const place = createLabFolder();
+  teardown.defer(place.remove);
+  const registry = await startRegistry({ bin, dir: join(place.path, 'registry'), address: env.machine.host, authority });
+  teardown.defer(registry.stop);
+  const images = join(folder, 'kubernetes', NEW, 'images');
+  for (const archive of readdirSync(images)) await registry.push(join(images, archive));
+  const server = await serveArtifacts({ folder, without: /\/images\//, address: env.machine.host, authority });
+  teardown.defer(server.stop);
+  return { registry, server };
+}
+
+const dualStackSpec = (registry: Registry, server: ArtifactServer) => `apiVersion: v1alpha1
+kind: Cluster
+spec:
+  version: ${NEW}
+  networking: {podSubnet: "10.244.0.0/16,fd00:10:244::/56", svcSubnet: "10.245.0.0/16,fd00:10:245::/112"}
+  artifacts: {source: "${server.url}"}
+  clusterRuntime:
+    customiseClusterRuntime: true
+    clusterCri:
+      privateRegistryFQDN: "${registry.host}"
+      certFiles: [${CA_FILE}]
+      registryAuth: {isAuthRequired: true, username: ${registry.username}, password: ${registry.password}}
+`;
+
+/** Waits until the pod `two` answers the pod `caller` at an address: rules of a new Service take a moment. */
+const greeted = (address: string) =>
+  waitFor(async () => (await env.inside(['exec', 'caller', '--', '/hello', 'get', address, '8080'])).includes('hello from two'), {
+    what: `an answer of ${address}`,
+  });
 
 const infra = (...args: string[]) => env.ok(['infra', ...args]);
 const condition = ({ status }: Lifecycle, type: string) => status.conditions?.find((one) => one.type === type);
@@ -254,8 +302,14 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     expect(left).toEqual([]);
   });
 
-  test('R64: create again with a power cut in the middle: the machine ends as a cluster', { timeout: OPERATION_MS }, async () => {
-    await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--wait=false'], { input: spec() });
+  let registry: Registry;
+  let server: ArtifactServer;
+
+  test('R64: create again in dual stack, from a private registry and an https URL, with a power cut in the middle', {
+    timeout: OPERATION_MS,
+  }, async () => {
+    ({ registry, server } = await supply());
+    await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--wait=false'], { input: dualStackSpec(registry, server) });
     await inStep(/control-plane/);
     await env.machine.kill();
     await env.machine.start();
@@ -263,13 +317,43 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     const after = await ended();
     expect(after.status).toMatchObject({ phase: 'Provisioned', operation: { type: 'Install', phase: 'Succeeded' } });
     await env.grantInside();
-    await nodeReady(OLD);
+    await nodeReady(NEW);
     expect(condition(after, 'InstallSuccess')?.status).toBe('True');
+    const families = (text: string) => text.split(' ').map((address) => (address.includes(':') ? 6 : 4));
+    expect(families(await env.inside(['get', 'nodes', '-o', 'jsonpath={.items[0].spec.podCIDRs[*]}']))).toEqual([4, 6]);
+    await env.inside(['run', 'two', `--image=${registry.host}/hello:1`, '--port=8080']);
+    await env.inside(['run', 'caller', `--image=${registry.host}/hello:1`]);
+    await env.inside(['wait', '--for=condition=Ready', 'pod/two', 'pod/caller', '--timeout=120s']);
+    await env.inside(['expose', 'pod', 'two', '--port=8080', '--overrides={"spec":{"ipFamilyPolicy":"RequireDualStack"}}']);
+    for (const [what, path] of [
+      ['pod', '{.status.podIPs[*].ip}'],
+      ['service', '{.spec.clusterIPs[*]}'],
+    ] as const) {
+      const addresses = await env.inside(['get', what, 'two', '-o', `jsonpath=${path}`]);
+      expect(families(addresses), what).toEqual([4, 6]);
+      for (const address of addresses.split(' ')) await greeted(address);
+    }
+    const images = await env.inside(['get', 'pods', '-A', '-o', 'jsonpath={.items[*].spec.containers[*].image}']);
+    expect(images.split(' ').filter((image) => !image.startsWith(`${registry.host}/`))).toEqual([]);
+    expect(server.asked).toContain(`kubernetes/${NEW}/bin/kubelet`);
+  });
+
+  test('the registry is asked with the password only, which nobody is told', async () => {
+    const answers = await Promise.all(
+      ['lifecycle', 'log', 'audit'].map((name) => env.ok(['get', '--raw', `/apis/infraops.michael.io/v1/clusters/${CLUSTER}/${name}`])),
+    );
+    expect(answers[0]).toContain(registry.username);
+    expect(answers[1]).toContain('control-plane');
+    for (const text of answers) expect(text).not.toContain(registry.password);
+    expect((await env.machine.run(['stat', '-c', '%a', '/etc/containerd/config.toml'])).trim()).toBe('600');
+    // Asked without it, the registry refuses: containerd asks so first.
+    expect(readFileSync(registry.log, 'utf8')).toMatch(/"GET \/v2\/\S* HTTP\/\S+" 401/);
   });
 
   test('no secret stands in a log of the agent', async () => {
     const log = await env.machine.run(['journalctl', '--no-pager', '-o', 'cat', '-u', 'fairlead-agent']);
     expect(log).not.toContain('PRIVATE KEY');
+    expect(log).not.toContain(registry.password);
     expect(log).not.toContain((await env.machine.readFile('/etc/fairlead-agent/bootstrap-token')).toString('utf8').trim());
     expect(readFileSync(join(env.parent.dir, 'kube-apiserver.log'), 'utf8')).not.toContain('PRIVATE KEY');
   });

@@ -18,10 +18,15 @@ static void end(int signal) { _exit(signal == SIGTERM ? 0 : 128 + signal); }
 static int serve(void) {
   char name[256] = "";
   gethostname(name, sizeof name - 1);
-  int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(8080), .sin_addr.s_addr = INADDR_ANY};
+  int on = 1, off = 0, listener = socket(AF_INET6, SOCK_STREAM, 0);
+  struct sockaddr_in6 both = {.sin6_family = AF_INET6, .sin6_port = htons(8080), .sin6_addr = IN6ADDR_ANY_INIT};
+  struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(8080), .sin_addr.s_addr = INADDR_ANY};
+  int six = listener >= 0;
+  // A kernel without IPv6.
+  if (!six) listener = socket(AF_INET, SOCK_STREAM, 0);
   if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
-      bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 16)) {
+      (six && setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off)) ||
+      bind(listener, six ? (struct sockaddr *)&both : (struct sockaddr *)&four, six ? sizeof both : sizeof four) || listen(listener, 16)) {
     perror("hello");
     return 1;
   }

@@ -29,7 +29,7 @@ export const ClusterSpec = Type.Object(
       cniName: text('Built-in CNI: bridge (default), or cilium, flannel or calico from cniManifestURL.'),
       cniVersion: text('Version of the CNI; what a patch changes.'),
       cilium: part('Settings of cilium.', {
-        cliVersion: text('Version of the command line tool that installs it.'),
+        cliVersion: text('Taken for clients of kubeclusteragent, and not used: cilium comes from cniManifestURL.'),
         installKubeProxy: flag('Whether kube-proxy is installed beside it; true by default.'),
       }),
     }),

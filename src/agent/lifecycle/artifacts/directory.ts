@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs';
 import { readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import { piecesOf } from '../machine/pieces.ts';
 import { StepError } from '../operations/step.ts';
 import type { ArtifactSource } from './source.ts';
 import { INDEX, readSums, sumOf } from './sums.ts';
@@ -31,7 +31,7 @@ export function directorySource(folder: string): ArtifactSource {
         throw new StepError(`artifact ${relative} stands in ${INDEX} of ${folder} but is not there`);
       });
       if (!path.startsWith(`${base}/`)) throw new StepError(`artifact ${relative} of ${folder} is a link that leads out of it`);
-      await writeVerified(createReadStream(path, { signal, highWaterMark: 1 << 20 }), { to, mode, sum, name: relative });
+      return await writeVerified(piecesOf(path, signal), { to, mode, sum, name: relative });
     },
   };
 }

@@ -24,7 +24,7 @@ export function officialSource(base: string, options: DownloadOptions): Artifact
       const sumURL = new URL(`${url.href}.sha256`);
       const sum = (await downloadText(sumURL, options, signal)).trim().split(/\s+/)[0]?.toLowerCase() ?? '';
       if (!/^[0-9a-f]{64}$/.test(sum)) throw new StepError(`${sumURL.origin}${sumURL.pathname} holds no SHA-256`);
-      await writeVerified(await download(url, options, signal), { to, mode, sum, name: relative });
+      return await writeVerified(await download(url, options, signal), { to, mode, sum, name: relative });
     },
   };
 }

@@ -23,7 +23,7 @@ export function urlSource(source: string, options: DownloadOptions): ArtifactSou
     list: async (prefix) => [...(await sums()).keys()].filter((path) => path.startsWith(prefix)).sort(),
     async fetch(relative, to, mode, signal) {
       const sum = sumOf(await sums(), relative, shown);
-      await writeVerified(await download(below(base, relative), options, signal), { to, mode, sum, name: relative });
+      return await writeVerified(await download(below(base, relative), options, signal), { to, mode, sum, name: relative });
     },
   };
 }

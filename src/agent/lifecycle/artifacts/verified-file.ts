@@ -3,11 +3,14 @@ import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { StepError } from '../operations/step.ts';
 
-/** Writes `content` to `to`, with `mode`, if its SHA-256 is `sum`; otherwise nothing is left of it, and a StepError says what `name` should have been and was. */
+/**
+ * Writes `content` to `to`, with `mode`, if its SHA-256 is `sum`, and resolves with that; otherwise nothing is left of it, and a StepError says what `name` should have been and was.
+ * A piece is not used any more when the next one is asked for.
+ */
 export async function writeVerified(
   content: AsyncIterable<Uint8Array>,
   given: { to: string; mode: number; sum: string; name: string },
-): Promise<void> {
+): Promise<string> {
   const { to, mode, sum, name } = given;
   await mkdir(dirname(to), { recursive: true });
   const temporary = `${to}.part`;
@@ -23,11 +26,11 @@ export async function writeVerified(
       const found = hash.digest('hex');
       if (found !== sum) throw new StepError(`artifact ${name} is not what it should be: its SHA-256 is ${found}, and should be ${sum}`);
       await handle.chmod(mode);
-      await handle.sync();
     } finally {
       await handle.close();
     }
     await rename(temporary, to);
+    return sum;
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import type { Machine } from './machine.ts';
+import { piecesOf } from './pieces.ts';
 import { absent, copyTree, makeFolders, present, removeTree, sync } from './tree.ts';
 
 type Files = Pick<Machine, 'read' | 'stat' | 'list' | 'digest' | 'write' | 'remove' | 'copy' | 'rename'>;
@@ -23,7 +22,7 @@ export function machineFiles(root: string): Files {
     async digest(path) {
       const hash = createHash('sha256');
       try {
-        await pipeline(createReadStream(at(path)), hash);
+        for await (const piece of piecesOf(at(path))) hash.update(piece);
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR') return undefined;

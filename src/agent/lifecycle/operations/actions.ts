@@ -30,25 +30,32 @@ async function act(execution: Execution, step: string, action: Action, record: E
   } else if (action.kind === 'write') {
     await machine.write(action.path, action.content, action.mode);
     await written(action.path, createHash('sha256').update(action.content).digest('hex'), action.mode);
-  } else if (action.kind === 'fetch') {
-    const stage = join(execution.folder, 'stage');
-    const temporary = temporaryName(action.path);
-    try {
-      await execution.artifacts.fetch(action.artifact, stage, action.mode, signal);
-      await machine.copy(stage, temporary);
-      await machine.rename(temporary, action.path);
-    } catch (error) {
-      await machine.remove(temporary).catch(() => undefined);
-      throw error;
-    } finally {
-      await machine.remove(stage);
-    }
-    await written(action.path, (await machine.digest(action.path)) ?? '', action.mode);
-  } else if (action.kind === 'remove') {
+  } else if (action.kind === 'fetch') await written(action.path, await fetched(execution, action), action.mode);
+  else if (action.kind === 'remove') {
     await machine.remove(action.path);
     await record({ kind: 'removed', path: action.path });
   } else if (action.kind === 'service') await machine.changeService(action.unit, action.change, signal);
   else if (action.kind === 'wait') await waitUntil(execution, step, action);
+}
+
+/** Puts an artifact in its place and resolves with its SHA-256. */
+async function fetched({ machine, artifacts, folder, signal }: Execution, action: Extract<Action, { kind: 'fetch' }>): Promise<string> {
+  const { path, artifact, mode } = action;
+  // What an operation needs for itself only is fetched anew when the operation is taken up again.
+  if (path.startsWith(`${folder}/`)) return await artifacts.fetch(artifact, path, mode, signal);
+  const stage = join(folder, 'stage');
+  const temporary = temporaryName(path);
+  try {
+    const digest = await artifacts.fetch(artifact, stage, mode, signal);
+    await machine.copy(stage, temporary);
+    await machine.rename(temporary, path);
+    return digest;
+  } catch (error) {
+    await machine.remove(temporary).catch(() => undefined);
+    throw error;
+  } finally {
+    await machine.remove(stage);
+  }
 }
 
 async function waitUntil(execution: Execution, step: string, action: Extract<Action, { kind: 'wait' }>): Promise<void> {
