@@ -61,7 +61,7 @@ bench-sockets: deps tools ## Measure kubectl's way through hub and tunnel agains
 
 .PHONY: bench-lifecycle
 bench-lifecycle: deps tools machine-tools ## Measure making a cluster on a machine against bare kubeadm (root, systemd-nspawn)
-	@exec "$(NODE)" bench/lifecycle.ts
+	@exec "$(NODE)" bench/lifecycle.ts $(ROWS)
 
 .PHONY: package
 package: deps tools ## Build the agent as one executable, and as .deb and .rpm, in dist/
