@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { createNetworkNamespace, noNetem, noNetworkNamespaces } from './network.ts';
+import { createNetworkNamespace, noLoss, noNetem, noNetworkNamespaces } from './network.ts';
 import { pause, waitFor } from './wait.ts';
 
 // Run inside the namespace: sends a line every 20 ms and prints what comes back, and how the connection ended.
@@ -58,6 +59,46 @@ test('delay by netem', (context) => {
     const link = namespace.addLink();
     expect(() => link.impair(['delay', '100ms', 'loss', '1%'])).not.toThrow();
   } finally {
+    namespace.release();
+  }
+});
+
+// Run inside the namespace: sends 200 datagrams.
+const sender = `
+const [host, port] = process.argv.slice(1);
+const socket = require('node:dgram').createSocket('udp4');
+let left = 200;
+const send = () => socket.send('x', Number(port), host, () => (--left > 0 ? setTimeout(send, 1) : socket.close()));
+send();
+`;
+
+test('packets lost by chance', async (context) => {
+  const reason = noLoss();
+  if (reason !== undefined) context.skip(reason);
+  const namespace = createNetworkNamespace();
+  const receiver = createSocket('udp4');
+  try {
+    const link = namespace.addLink();
+    receiver.bind(0, link.host);
+    await once(receiver, 'listening');
+    let come = 0;
+    receiver.on('message', () => come++);
+    const arrived = async () => {
+      come = 0;
+      const [command, args] = namespace.command(process.execPath, ['-e', sender, link.host, String(receiver.address().port)]);
+      await once(spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] }), 'exit');
+      await pause(100);
+      return come;
+    };
+    expect(await arrived()).toBe(200);
+    link.lose(50);
+    const some = await arrived();
+    expect(some).toBeGreaterThan(40);
+    expect(some).toBeLessThan(160);
+    link.lose(0);
+    expect(await arrived()).toBe(200);
+  } finally {
+    receiver.close();
     namespace.release();
   }
 });

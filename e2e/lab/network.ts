@@ -15,6 +15,8 @@ export type Link = {
   restore(): void;
   /** Delay and loss in both directions, in the words of `tc qdisc ... netem`: `['delay', '100ms', 'loss', '1%']`. Throws when the kernel has no netem. */
   impair(netem: readonly string[]): void;
+  /** So many of a hundred packets are lost by chance, in both directions; 0 ends it. Needs iptables in place of netem. */
+  lose(percent: number): void;
 };
 
 /** Processes started in it reach the machine only by its links. */
@@ -83,6 +85,31 @@ export function noNetem(): string | undefined {
   }
 }
 
+/** Why packets cannot be lost by chance here; undefined when they can. */
+export function noLoss(): string | undefined {
+  const reason = noNetworkNamespaces();
+  if (reason !== undefined) return reason;
+  const name = `fl-loss-${process.pid}`;
+  ip('netns', 'add', name);
+  try {
+    run('ip', 'netns', 'exec', name, 'iptables', ...lossRule('-A', 'INPUT', 'lo', 1));
+    return undefined;
+  } catch {
+    return 'there is no command "iptables", or the kernel has no match "statistic"';
+  } finally {
+    ip('netns', 'del', name);
+  }
+}
+
+const lossRule = (change: '-A' | '-D', chain: 'INPUT' | 'OUTPUT', device: string, percent: number): string[] => [
+  '-w',
+  change,
+  chain,
+  chain === 'INPUT' ? '-i' : '-o',
+  device,
+  ...['-m', 'statistic', '--mode', 'random', '--probability', String(percent / 100), '-j', 'DROP'],
+];
+
 /** Takes the next of 63 pairs of addresses, marked by a file with our pid so that labs of other processes take others. */
 export function takePair(): { host: string; inside: string; give: () => void } {
   mkdirSync(marks(), { recursive: true, mode: 0o700 });
@@ -129,6 +156,11 @@ export function createNetworkNamespace(): NetworkNamespace {
     ip('link', 'set', near, 'up');
     ip('-n', name, 'addr', 'add', `${inside}/30`, 'dev', far);
     ip('-n', name, 'link', 'set', far, 'up');
+    let losing = 0;
+    const rules = (change: '-A' | '-D', percent: number) => {
+      for (const chain of ['INPUT', 'OUTPUT'] as const)
+        run('ip', 'netns', 'exec', name, 'iptables', ...lossRule(change, chain, far, percent));
+    };
     return {
       host,
       inside,
@@ -143,6 +175,11 @@ export function createNetworkNamespace(): NetworkNamespace {
       impair(netem) {
         run('tc', 'qdisc', 'replace', 'dev', near, 'root', 'netem', ...netem);
         run('ip', 'netns', 'exec', name, 'tc', 'qdisc', 'replace', 'dev', far, 'root', 'netem', ...netem);
+      },
+      lose(percent) {
+        if (losing > 0) rules('-D', losing);
+        losing = percent;
+        if (losing > 0) rules('-A', losing);
       },
     };
   };

@@ -4,10 +4,11 @@ import { type AgentProcess, startAgent } from '../lab/agent.ts';
 import { type Child, startChild } from '../lab/child.ts';
 import { type Hub, startHub } from '../lab/hub.ts';
 import { type Lab, startLab } from '../lab/lab.ts';
-import { createNetworkNamespace, type Link, type NetworkNamespace, noNetem, noNetworkNamespaces } from '../lab/network.ts';
+import { createNetworkNamespace, type Link, type NetworkNamespace, noLoss, noNetem, noNetworkNamespaces } from '../lab/network.ts';
 import { waitFor } from '../lab/wait.ts';
 import { grantSockets, kubectlWith } from './env.ts';
 import { type Callers, callersOf, isUnavailable, type Usage, usageOf, waitForUsage } from './fault-tools.ts';
+import { overLossyLink } from './lossy-link.ts';
 import { slowReader } from './slow-reader.ts';
 
 // The agent is in a network namespace with one link to the parent and one to the child, where that is possible; otherwise beside them.
@@ -217,14 +218,40 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     }
   });
 
-  test('100 ms of delay and 1 % of loss: requests are slow and whole', async (context) => {
+  test('R45: 200 ms away and 1 % of loss: requests are slow and whole', async (context) => {
     const reason = noNetem();
     if (reason !== undefined || !uplink) return context.skip(reason ?? 'no link');
-    uplink.impair(['delay', '50ms', 'loss', '1%']);
+    uplink.impair(['delay', '100ms', 'loss', '1%']);
     try {
       for (let request = 0; request < times(50, 1_000); request++) expect((await callers.ask()).status).toBe(200);
     } finally {
       uplink.impair(['delay', '0ms']);
+    }
+  });
+
+  const reads = times(30, 1_000);
+  test('R45: 5 % of all packets lost: every byte is right, a watch misses nothing, no tunnel ends', {
+    timeout: 60_000 + reads * 10_000,
+  }, async (context) => {
+    const reason = noLoss();
+    if (reason !== undefined || !uplink) return context.skip(reason ?? 'no link');
+    uplink.lose(5);
+    try {
+      const changes = times(200, 5_000);
+      const { bytes, wrong, seen, tunnelsOpened } = await overLossyLink({
+        parent,
+        child: child.lab,
+        agent,
+        callers,
+        user: 'dev',
+        reads,
+        changes,
+      });
+      console.log(`R45: ${(bytes / 1e6).toFixed(0)} MB and ${seen.length} events with 5 % of loss`);
+      expect({ wrong, tunnelsOpened }).toEqual({ wrong: 0, tunnelsOpened: 0 });
+      expect(seen).toEqual(Array.from({ length: changes }, (_, at) => at));
+    } finally {
+      uplink.lose(0);
     }
   });
 

@@ -4,9 +4,14 @@ import type { Lab } from '../lab/lab.ts';
 
 export type WatchEvent<T> = { type: 'ADDED' | 'MODIFIED' | 'DELETED'; object: T };
 
-/** Watches a collection of a lab as admin, from its present state on; resolves when the API server has accepted the watch. The function it gives ends it. */
-export async function watchObjects<T>(lab: Lab, path: string, onEvent: (event: WatchEvent<T>) => void): Promise<() => void> {
-  const { certificate, key } = lab.clientCertificate({ user: 'watcher', groups: ['system:masters'] });
+/** Watches a collection of a lab, as admin unless `user` says otherwise, from its present state on; resolves when the API server has accepted the watch. The function it gives ends it. */
+export async function watchObjects<T>(
+  lab: Lab,
+  path: string,
+  onEvent: (event: WatchEvent<T>) => void,
+  user: { user: string; groups?: readonly string[] } = { user: 'watcher', groups: ['system:masters'] },
+): Promise<() => void> {
+  const { certificate, key } = lab.clientCertificate(user);
   return await new Promise((resolve, reject) => {
     const outgoing = request(
       new URL(`${path}?watch=true`, lab.apiServerURL),

@@ -267,8 +267,8 @@ test(
     }
     await tunnelsOf(hub, id, 0);
     await waitUntil(() => machine.streams.size === 0 && hub.responses.size === 0, 'nothing to be left');
-    expect(await hub.metric('fairlead_hub_socket_requests_open', { kind: 'request' })).toBe(0);
-    expect(await hub.metric('fairlead_hub_socket_requests_open', { kind: 'upgrade' })).toBe(0);
+    for (const kind of ['request', 'upgrade'])
+      await waitUntil(async () => (await hub.metric('fairlead_hub_socket_requests_open', { kind })) === 0, `${kind}s to be over`, 5_000);
     // The agent comes back, and all is as before.
     await machine.attach(id);
     await tunnelsOf(hub, id, 1);
