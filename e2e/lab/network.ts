@@ -69,37 +69,35 @@ export function noNetworkNamespaces(): string | undefined {
   }
 }
 
-/** Why delay and loss cannot be made here; undefined when they can. */
-export function noNetem(): string | undefined {
+/** Why a command does not work inside a new network namespace: `why`, or that there are none; undefined when it does. */
+function refusedInside(command: readonly string[], why: string): string | undefined {
   const reason = noNetworkNamespaces();
   if (reason !== undefined) return reason;
-  const name = `fl-netem-${process.pid}`;
+  const name = `fl-try-${process.pid}`;
   ip('netns', 'add', name);
   try {
-    run('ip', 'netns', 'exec', name, 'tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '1ms');
+    ip('netns', 'exec', name, ...command);
     return undefined;
   } catch {
-    return 'this kernel has no netem (sch_netem), or there is no command "tc"';
+    return why;
   } finally {
     ip('netns', 'del', name);
   }
 }
 
+/** Why delay cannot be made here; undefined when it can. */
+export const noNetem = (): string | undefined =>
+  refusedInside(
+    ['tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '1ms'],
+    'this kernel has no netem (sch_netem), or there is no command "tc"',
+  );
+
 /** Why packets cannot be lost by chance here; undefined when they can. */
-export function noLoss(): string | undefined {
-  const reason = noNetworkNamespaces();
-  if (reason !== undefined) return reason;
-  const name = `fl-loss-${process.pid}`;
-  ip('netns', 'add', name);
-  try {
-    run('ip', 'netns', 'exec', name, 'iptables', ...lossRule('-A', 'INPUT', 'lo', 1));
-    return undefined;
-  } catch {
-    return 'there is no command "iptables", or the kernel has no match "statistic"';
-  } finally {
-    ip('netns', 'del', name);
-  }
-}
+export const noLoss = (): string | undefined =>
+  refusedInside(
+    ['iptables', ...lossRule('-A', 'INPUT', 'lo', 1)],
+    'there is no command "iptables", or the kernel has no match "statistic"',
+  );
 
 const lossRule = (change: '-A' | '-D', chain: 'INPUT' | 'OUTPUT', device: string, percent: number): string[] => [
   '-w',

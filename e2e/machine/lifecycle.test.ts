@@ -89,7 +89,7 @@ spec:
     clusterCri:
       privateRegistryFQDN: "${registry.host}"
       certFiles: [${CA_FILE}]
-      registryAuth: {isAuthRequired: true, username: ${registry.username}, password: ${registry.password}}
+      registryAuth: {isAuthRequired: true, username: ${registry.username}, password: "${registry.password}"}
 `;
 
 /** Waits until the pod `two` answers the pod `caller` at an address: rules of a new Service take a moment. */
