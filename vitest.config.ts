@@ -10,6 +10,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
+          setupFiles: ['test/support/setup.ts'],
           environment: 'node',
           pool: 'forks',
           maxWorkers: 2,

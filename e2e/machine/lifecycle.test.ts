@@ -238,6 +238,9 @@ describe('a machine becomes a cluster, through the tunnel', () => {
       `--version=${NEW}`,
       '--set',
       `artifacts.source=${BROKEN}`,
+      // kubeadm would wait five minutes for what never comes up.
+      '--set',
+      'upgrade.componentTimeout=90s',
       '--timeout=15m',
     ]);
     expect(code).not.toBe(0);

@@ -67,6 +67,11 @@ export const ClusterSpec = Type.Object(
       validityPeriod: text('How long certificates live, as in 8760h; by default a year.'),
       caValidityPeriod: text('How long the CA lives, as in 87600h; by default ten years.'),
     }),
+    upgrade: part('How an upgrade is done.', {
+      componentTimeout: text(
+        'How long each part of the control plane may take to come up in its new version, as in 90s or 10m, before everything is undone; by default 5m.',
+      ),
+    }),
     artifacts: part('Where binaries and images come from; by default what the agent was started with.', {
       source: text('A directory on the machine or an https:// URL with a file SHA256SUMS; empty: the official download hosts.'),
     }),

@@ -18,14 +18,15 @@ export type Approver = {
   issued: string[];
   /** What a new request gets; default Approved. */
   policy: { result: 'Approved' | 'Pending' | 'Denied'; message?: string };
-  tokenSeconds: number;
+  /** How long the next tokens live; those after them live an hour. */
+  lives: number[];
   /** Answers all requests again, by the policy. */
   look(): void;
 };
 
 /** Makes an in-memory API a parent: it accepts known tokens only, and answers registration requests as the hub does. */
 export function approver(api: KubeApi): Approver {
-  const state: Approver = { tokens: new Set([BOOTSTRAP]), issued: [], policy: { result: 'Approved' }, tokenSeconds: 3_600, look };
+  const state: Approver = { tokens: new Set([BOOTSTRAP]), issued: [], policy: { result: 'Approved' }, lives: [], look };
 
   function answer(request: ClusterRegistrationRequest): void {
     const { spec, status } = request;
@@ -35,7 +36,7 @@ export function approver(api: KubeApi): Approver {
       api.put(REQUESTS, { ...request, status: { result, errorMessage: message ?? '' } });
       return;
     }
-    const token = madeToken(state.tokenSeconds);
+    const token = madeToken(state.lives.shift() ?? 3_600);
     state.tokens.add(token);
     state.issued.push(token);
     api.put(REQUESTS, {

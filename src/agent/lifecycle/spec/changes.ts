@@ -12,7 +12,7 @@ const FIXED = [
   'certificates.caValidityPeriod',
 ] as const;
 /** Fields that a PUT may change; everything else is for PATCH. */
-const BY_PUT: ReadonlySet<string> = new Set(['version', 'artifacts.source']);
+const BY_PUT: ReadonlySet<string> = new Set(['version', 'artifacts.source', 'upgrade.componentTimeout']);
 const CSI = 'storage.clusterCsi.name';
 /** The password is compared by whoever keeps it. */
 const PASSWORD = 'clusterRuntime.clusterCri.registryAuth.password';

@@ -13,6 +13,10 @@ const EXTRA_ARG = /^[A-Za-z]+\.[a-z0-9][-a-z0-9.]*$/;
 const SHORTEST_MS = 5 * 60_000;
 const LONGEST_MS = 100 * 365 * 86_400_000;
 
+/** Shorter, and an image that is being unpacked is taken for a broken one. */
+const SHORTEST_PATIENCE_MS = 30_000;
+const LONGEST_PATIENCE_MS = 20 * 60_000;
+
 const wrong = (field: string, value: string, why: string): StatusCause => ({
   reason: 'FieldValueInvalid',
   message: `Invalid value: ${JSON.stringify(value.slice(0, 128))}: ${why}`,
@@ -30,7 +34,7 @@ const CONTROL = /[\u0000-\u001f\u007f]/;
 /** What is wrong with a complete spec whatever the distribution; fields begin with `spec.`. Nothing of the password is ever in a message. */
 export function commonProblems(spec: ClusterSpec, facts: Pick<Facts, 'addresses'>): StatusCause[] {
   const causes: StatusCause[] = [];
-  const { clusterName, networking, apiServer, certificates, artifacts, storage, extraArgs } = spec;
+  const { clusterName, networking, apiServer, certificates, artifacts, storage, extraArgs, upgrade } = spec;
   if (clusterName !== undefined && !LABEL.test(clusterName)) {
     causes.push(
       wrong('clusterName', clusterName, 'must be at most 63 lower case letters, digits and -, and begin and end with a letter or digit'),
@@ -73,6 +77,12 @@ export function commonProblems(spec: ClusterSpec, facts: Pick<Facts, 'addresses'
         'must not be longer than spec.certificates.caValidityPeriod',
       ),
     );
+  }
+  const patience = upgrade?.componentTimeout;
+  if (patience) {
+    const ms = parseDuration(patience);
+    if (ms === undefined || ms < SHORTEST_PATIENCE_MS || ms > LONGEST_PATIENCE_MS)
+      causes.push(wrong('upgrade.componentTimeout', patience, 'must be a duration such as 5m, from 30s to 20m'));
   }
   for (const [name, value] of Object.entries(extraArgs ?? {})) {
     const field = `extraArgs[${name.slice(0, 64)}]`;

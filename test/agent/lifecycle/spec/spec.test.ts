@@ -106,6 +106,8 @@ test.each<[string, Record<string, unknown>, number, string]>([
     422,
     'spec.certificates.validityPeriod',
   ],
+  ['an upgrade without patience', { upgrade: { componentTimeout: '5s' } }, 422, 'spec.upgrade.componentTimeout'],
+  ['a patience that is none', { upgrade: { componentTimeout: 'long' } }, 422, 'spec.upgrade.componentTimeout'],
   ['an argument without component', { extraArgs: { v: '4' } }, 422, 'spec.extraArgs[v]'],
   ['an argument of two lines', { extraArgs: { 'kubelet.v': '4\nb' } }, 422, 'spec.extraArgs[kubelet.v]'],
   ['artifacts by http', { artifacts: { source: 'http://x' } }, 422, 'spec.artifacts.source'],
@@ -199,6 +201,8 @@ test.each<[string, Record<string, unknown>, string[]]>([
 test('PUT keeps what it does not name, and the same version is nothing to do', () => {
   expect(judgeUpgrade({ version: '1.36.3' }, BEFORE, distributions, FACTS)).toEqual({ ...BEFORE, version: 'v1.36.3' });
   expect(judgeUpgrade({ ...BEFORE, version: 'v1.35.9' }, BEFORE, distributions, FACTS)?.version).toBe('v1.35.9');
+  const upgrade = { componentTimeout: '90s' };
+  expect(judgeUpgrade({ version: '1.36.3', upgrade }, BEFORE, distributions, FACTS)).toEqual({ ...BEFORE, version: 'v1.36.3', upgrade });
   expect(judgeUpgrade({ version: '1.35.4' }, BEFORE, distributions, FACTS)).toBeUndefined();
 });
 

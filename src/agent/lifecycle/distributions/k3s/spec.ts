@@ -51,7 +51,7 @@ export function k3sDefaults(spec: ClusterSpec, facts: Facts): ClusterSpec {
 export function k3sProblems(spec: ClusterSpec): StatusCause[] {
   const causes: StatusCause[] = [];
   const wrong = (field: string, message: string, reason = 'FieldValueInvalid') => causes.push({ reason, field: `spec.${field}`, message });
-  const { version, networking, storage, extraArgs, certificates } = spec;
+  const { version, networking, storage, extraArgs, certificates, upgrade } = spec;
 
   if (!version) wrong('version', 'Required value: a version of k3s, such as v1.36.3+k3s1', 'FieldValueRequired');
   else if (!/^\+k3s\d+$/.test(parseVersion(version)?.build ?? '')) {
@@ -88,5 +88,7 @@ export function k3sProblems(spec: ClusterSpec): StatusCause[] {
   if (certificates?.caValidityPeriod && parseDuration(certificates.caValidityPeriod) !== 3_650 * DAY_MS) {
     wrong('certificates.caValidityPeriod', "Forbidden: k3s's own CAs live ten years (87600h)", 'FieldValueForbidden');
   }
+  if (upgrade?.componentTimeout)
+    wrong('upgrade.componentTimeout', 'Forbidden: k3s runs its control plane in one process', 'FieldValueForbidden');
   return causes;
 }

@@ -15,7 +15,7 @@ export type ConfigFacts = {
   conntrackWritable: boolean;
 };
 
-const API = 'kubeadm.k8s.io/v1beta4';
+export const API = 'kubeadm.k8s.io/v1beta4';
 /** TLS 1.2 with forward secrecy and authenticated encryption; TLS 1.3 has no others. */
 const CIPHERS = [
   'TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256',

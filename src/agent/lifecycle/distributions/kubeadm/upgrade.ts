@@ -1,3 +1,4 @@
+import { stringify } from 'yaml';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
 import type { MachineView } from '../../machine/machine.ts';
 import { type Action, type Step, StepError } from '../../operations/step.ts';
@@ -6,7 +7,7 @@ import { ask, lines, run, step, wholeOnly } from '../common/run.ts';
 import { canonicalVersion, validateUpgrade } from '../common/versions.ts';
 import { runtimeProblem } from './begin.ts';
 import { binariesStep, fetchPrograms, verifyPrograms } from './binaries.ts';
-import { ignoredPreflight } from './config.ts';
+import { API, ignoredPreflight } from './config.ts';
 import { containerRuntimeStep, runtimeAgainStep } from './container-runtime.ts';
 import { etcdMember, etcdSnapshotStep, restoreActions, snapshotFile } from './etcd-snapshot.ts';
 import { imagesStep, presentImages, versionOf } from './images.ts';
@@ -24,6 +25,14 @@ const SPARE_BYTES = 512 * 1024 * 1024;
 const imagesBefore = (folder: string) => `${folder}/images-before.json`;
 const workBefore = (folder: string) => `${folder}/kubeadm-work-before.json`;
 const etcdBefore = (folder: string) => `${folder}/etcd-before.yaml`;
+
+const upgradeConfig = (folder: string) => `${folder}/kubeadm-upgrade.yaml`;
+
+/** What kubeadm cannot be told by flags; undefined when its defaults hold. */
+function upgradeSettings({ upgrade }: ClusterSpec): string | undefined {
+  if (!upgrade?.componentTimeout) return undefined;
+  return stringify({ apiVersion: API, kind: 'UpgradeConfiguration', timeouts: { upgradeManifests: upgrade.componentTimeout } });
+}
 
 /** A cluster that comes up, after a restart for one, is waited for; one that stays unwell is not upgraded. */
 const steadyStep = step({
@@ -106,14 +115,16 @@ function controlPlaneUpgradeStep(spec: ClusterSpec): Step {
   const upgrade = step({
     name: 'upgrade-control-plane',
     check: async ({ machine, signal }) => (await apiVersion(machine, signal).catch(() => '')) === versionOf(spec),
-    run: async ({ facts }) => {
+    run: async ({ facts, folder }) => {
       const ignored = ignoredPreflight(facts);
+      const settings = upgradeSettings(spec);
       const argv = [
         'kubeadm',
         'upgrade',
         'apply',
         versionOf(spec),
         '--yes',
+        ...(settings ? [`--config=${upgradeConfig(folder)}`] : []),
         ...(ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : []),
       ];
       return [
@@ -126,6 +137,7 @@ function controlPlaneUpgradeStep(spec: ClusterSpec): Step {
             '/var/lib/kubelet/instance-config.yaml',
           ],
         },
+        ...(settings ? [{ kind: 'write' as const, path: upgradeConfig(folder), content: settings, mode: 0o600 }] : []),
         // After a power cut: kubeadm gives up at once where the control plane is not up.
         waitControlPlane(),
         run(argv, { timeoutMs: 1_800_000 }),

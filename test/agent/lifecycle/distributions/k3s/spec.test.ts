@@ -50,6 +50,7 @@ describe('spec of k3s', () => {
     ['spec.extraArgs[server.cluster-cidr]', { extraArgs: { 'server.cluster-cidr': '10.0.0.0/8' } }],
     ['spec.extraArgs[server.datastore-endpoint]', { extraArgs: { 'server.datastore-endpoint': 'mysql://' } }],
     ['spec.certificates.validityPeriod', { certificates: { validityPeriod: '36h' } }],
+    ['spec.upgrade.componentTimeout', { upgrade: { componentTimeout: '5m' } }],
     ['spec.certificates.caValidityPeriod', { certificates: { caValidityPeriod: '8760h' } }],
   ])('%s is refused: %j', (field, spec) => {
     expect(k3sProblems(complete(spec)).map((cause) => cause.field)).toEqual([field]);

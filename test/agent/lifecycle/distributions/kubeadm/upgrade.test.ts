@@ -131,6 +131,19 @@ describe('the upgrade itself', () => {
     expect(commands(actions)).toEqual(['kubeadm upgrade apply v1.36.3 --yes --ignore-preflight-errors=SystemVerification']);
   });
 
+  test('waits for each component as long as the spec says', async () => {
+    const { box } = await cluster('v1.35.4', { cgroup: 1 });
+    const patient = { ...after, upgrade: { componentTimeout: '90s' } };
+    const context = box.context(patient, { before });
+    const actions = await stepOf(kubeadm.upgrade(patient, before), 'upgrade-control-plane').run(context);
+    const file = `${context.folder}/kubeadm-upgrade.yaml`;
+    expect(commands(actions)).toEqual([
+      `kubeadm upgrade apply v1.36.3 --yes --config=${file} --ignore-preflight-errors=SystemVerification`,
+    ]);
+    const written = actions.find((action) => action.kind === 'write' && action.path === file);
+    expect(written).toMatchObject({ content: expect.stringMatching(/kind: UpgradeConfiguration\ntimeouts:\n {2}upgradeManifests: 90s\n/) });
+  });
+
   test('is done already when the API server is of the version', async () => {
     const { box } = await cluster('v1.36.3');
     expect(await stepOf(kubeadm.upgrade(after, before), 'upgrade-control-plane').check(box.context(after))).toBe(true);
