@@ -29,7 +29,7 @@ tools: ## Get the Kubernetes tools into the cache (the first time takes minutes)
 
 .PHONY: machine-tools
 machine-tools: deps tools ## Get what the tests on machines need (the first time takes long); without root they are skipped
-	@{ "$(NODE)" hack/images/artifacts.ts && hack/tools.sh registry; } >/dev/null || echo 'machine-tools: not all of it could be had, see above: tests that need a machine are skipped or fail with the reason' >&2
+	@{ "$(NODE)" hack/images/artifacts.ts && hack/tools.sh registry && "$(NODE)" hack/images/add-ons.ts; } >/dev/null || echo 'machine-tools: not all of it could be had, see above: tests that need a machine are skipped or fail with the reason' >&2
 
 .PHONY: demo
 demo: deps tools ## Run a cluster, an EC2 and the hub in the foreground; Ctrl-C ends all of it

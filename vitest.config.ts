@@ -1,5 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
+/** Where whole machines boot. They mostly wait, so hack/test.ts runs them beside the unit tests. */
+const machine = ['e2e/machine/**/*.test.ts', 'e2e/lab/machine.test.ts'];
+const e2e = {
+  environment: 'node',
+  pool: 'forks',
+  // Each file has a control plane of its own.
+  fileParallelism: false,
+  testTimeout: 180_000,
+  hookTimeout: 180_000,
+} as const;
+
 // vitest takes its configuration from a default export.
 // biome-ignore lint/style/noDefaultExport: see above
 export default defineConfig({
@@ -21,16 +32,13 @@ export default defineConfig({
       },
       {
         test: {
+          ...e2e,
           name: 'e2e',
           include: ['e2e/**/*.test.ts'],
-          environment: 'node',
-          pool: 'forks',
-          // Each file has a control plane of its own.
-          fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          exclude: machine,
         },
       },
+      { test: { ...e2e, name: 'machine', include: machine } },
     ],
   },
 });

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the file system of a small Debian machine with systemd and containerd, once, in the user cache, and prints its folder on stdout.
-# e2e/lab/machine.ts copies rootfs/ for each machine. Beside it are sums (sha256 of its files) and packages/ (Debian's containerd and runc).
+# e2e/lab/machine.ts copies rootfs/ for each machine. Beside it are sums (sha256 of its files), packages/ (Debian's containerd and runc) and busybox, the program, for images.
 #
 #   hack/machine-rootfs.sh
 #
@@ -9,6 +9,8 @@ set -euo pipefail
 
 SUITE=bookworm
 PACKAGES=systemd,systemd-sysv,dbus,containerd,runc,iptables,nftables,conntrack,socat,ethtool,iproute2,kmod,procps,ca-certificates
+# Not for the machine.
+TAKEN_OUT=busybox-static
 
 cache="${FAIRLEAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fairlead}"
 key=$(printf '%s %s ' "$SUITE" "$PACKAGES" | cat - "$0" | sha256sum | cut -c1-12)
@@ -39,9 +41,11 @@ if [ ! -d "$target/rootfs" ]; then
   trap 'rm -rf "$part"' EXIT
   mkdir -p "$part/packages"
   say "making a $SUITE machine (once; one or two minutes)"
-  debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$part/rootfs" >"$part/log" 2>&1 ||
+  debootstrap --variant=minbase --include="$PACKAGES,$TAKEN_OUT" "$SUITE" "$part/rootfs" >"$part/log" 2>&1 ||
     give_up "debootstrap failed: $(tail -n 3 "$part/log" | tr '\n' ' ')"
   root="$part/rootfs"
+  cp "$root/bin/busybox" "$part/busybox"
+  chroot "$root" dpkg --purge "$TAKEN_OUT" >>"$part/log" 2>&1 || give_up "cannot take $TAKEN_OUT out again: $(tail -n 3 "$part/log" | tr '\n' ' ')"
   cp "$root"/var/cache/apt/archives/{containerd,runc}_*.deb "$part/packages/"
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/cache/apt/*.bin "$root"/var/log/*.log "$root"/var/lib/apt/lists/*
   rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id" "$root/etc/hostname" "$root/etc/resolv.conf"

@@ -19,13 +19,13 @@ function tallyTest(module: TestModule, one: TestCase, tally: Tally): void {
 }
 
 /**
- * Runs one project of vitest.config.ts (`unit` or `e2e`) and counts its tests. With `only`, tests whose full name does not match are not run
+ * Runs one project of vitest.config.ts (`unit`, `machine` or `e2e`) and counts its tests. With `only`, tests whose full name does not match are not run
  * and not counted. A skipped test without a reason, a file that cannot be loaded, an error outside of tests and a suite without tests count
  * as failed.
  */
-export async function runSuite(project: string, { files = [], only }: { files?: readonly string[]; only?: RegExp } = {}): Promise<Tally> {
+export async function runSuite(project: string, { only }: { only?: RegExp } = {}): Promise<Tally> {
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
-  const vitest = await startVitest('test', [...files], {
+  const vitest = await startVitest('test', [], {
     project: [project],
     watch: false,
     reporters: ['default'],

@@ -5,7 +5,8 @@
 #   hack/tools.sh [TOOL...]     default: etcd kube-apiserver kube-controller-manager kubectl kwok moto
 #
 # There are, too: schemathesis; nfpm; registry, which keeps images; and what a machine of its own needs: kubeadm kubelet kube-scheduler kube-proxy, etcdctl etcdutl, coredns,
-# and the CNI plugins bridge host-local loopback portmap. KUBERNETES_VERSION chooses the version of Kubernetes' own.
+# the CNI plugins bridge host-local loopback portmap, local-path-provisioner, and of flannel flanneld (with its manifest kube-flannel.yml beside it) install-conf flannel-plugin.
+# KUBERNETES_VERSION chooses the version of Kubernetes' own, LOCAL_PATH_VERSION that of the provisioner.
 #
 # An official binary with a verified checksum is taken where it can be downloaded; otherwise the same version is built
 # from the Go module proxy, whose checksums Go verifies itself. FAIRLEAD_TOOLS=build skips the download.
@@ -15,6 +16,10 @@ KUBERNETES_VERSION=${KUBERNETES_VERSION:-v1.36.3}
 ETCD_VERSION=v3.6.8
 COREDNS_VERSION=v1.15.0
 CNI_VERSION=v1.9.1
+LOCAL_PATH_VERSION=${LOCAL_PATH_VERSION:-v0.0.30}
+FLANNEL_VERSION=v0.28.10
+# Flannel's plugin as it was among the CNI plugins: the Go module proxy does not serve the module that it is now (github.com/flannel-io/cni-plugin).
+FLANNEL_PLUGIN_VERSION=v0.9.1
 # Newer ones need a module (go.digitalxero.dev/rpm) that the Go module proxy does not serve.
 NFPM_VERSION=v2.45.2
 REGISTRY_VERSION=v3.1.2
@@ -160,23 +165,64 @@ build_registry() {
   build_module github.com/distribution/distribution/v3 "$REGISTRY_VERSION" cmd/registry "$2/registry"
 }
 
-# kwok publishes no checksum beside its binaries, so it is always built.
-download_kwok() { return 1; }
+# kwok publishes no checksum beside its binaries, the others are meant to be had as images: they are always built.
+download_nothing() { return 1; }
+
+# With the libraries of flanneld: a second client-go would take more than a minute.
+build_local_path() {
+  need_go "$1"
+  local work="$cache/build/$1-$LOCAL_PATH_VERSION" module=github.com/rancher/local-path-provisioner
+  begin_module "$work" "$module" "$LOCAL_PATH_VERSION" github.com/flannel-io/flannel "$FLANNEL_VERSION"
+  build_in "$work" "$module" "$2/$1"
+}
+
+# flanneld without two of its backends: one needs the SDK of a cloud, which the Go module proxy does not serve, and one a C compiler.
+build_flanneld() {
+  need_go "$1"
+  local work="$cache/build/$1-$FLANNEL_VERSION" module=github.com/flannel-io/flannel source
+  begin_module "$work" "$module" "$FLANNEL_VERSION"
+  source=$(cd "$work" && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  sed '/backend\/\(tencentvpc\|udp\)"/d' "$source/main.go" >"$work/main.go"
+  build_in "$work" . "$2/$1"
+  install -m 0644 "$source/Documentation/kube-flannel.yml" "$2/"
+}
+
+build_install_conf() {
+  need_go "$1"
+  build_module github.com/flannel-io/flannel "$FLANNEL_VERSION" cmd/install_conf "$2/$1"
+}
+
+build_flannel_plugin() {
+  need_go "$1"
+  build_module github.com/containernetworking/plugins "$FLANNEL_PLUGIN_VERSION" plugins/meta/flannel "$2/$1"
+}
 
 build_kwok() {
   need_go kwok
   build_module sigs.k8s.io/kwok "$KWOK_VERSION" cmd/kwok "$2/kwok"
 }
 
+# begin_module FOLDER (MODULE VERSION)...: a module of ours that needs those.
+begin_module() {
+  local folder=$1
+  shift
+  mkdir -p "$folder"
+  [ -f "$folder/go.mod" ] || { printf 'module fairlead.local/build\ngo 1.25\n'; printf 'require %s %s\n' "$@"; } >"$folder/go.mod"
+}
+
+# build_in FOLDER PACKAGE OUT
+build_in() {
+  (cd "$1" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$3" "$2")
+}
+
 # build_module MODULE VERSION PACKAGE OUT
 build_module() {
   local work
   work="$cache/build/$(basename "$4")-$2"
-  mkdir -p "$work"
-  [ -f "$work/go.mod" ] || printf 'module fairlead.local/build\ngo 1.25\nrequire %s %s\n' "$1" "$2" >"$work/go.mod"
+  begin_module "$work" "$1" "$2"
   local pkg=$1
   [ "$3" = . ] || pkg="$1/$3"
-  (cd "$work" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags '-s -w' -o "$4" "$pkg")
+  build_in "$work" "$pkg" "$4"
 }
 
 # install_python NAME VERSION REQUIREMENT PROGRAM: a Python program in a virtual environment of its own; the link starts it with the interpreter of
@@ -235,7 +281,11 @@ for tool in "$@"; do
     bridge | host-local | loopback | portmap) install_binary "$tool" "$CNI_VERSION" download_cni build_cni ;;
     nfpm) install_binary nfpm "$NFPM_VERSION" download_nfpm build_nfpm ;;
     registry) install_binary registry "$REGISTRY_VERSION" download_registry build_registry ;;
-    kwok) install_binary kwok "$KWOK_VERSION" download_kwok build_kwok ;;
+    kwok) install_binary kwok "$KWOK_VERSION" download_nothing build_kwok ;;
+    local-path-provisioner) install_binary "$tool" "$LOCAL_PATH_VERSION" download_nothing build_local_path ;;
+    flanneld) install_binary flanneld "$FLANNEL_VERSION" download_nothing build_flanneld ;;
+    install-conf) install_binary install-conf "$FLANNEL_VERSION" download_nothing build_install_conf ;;
+    flannel-plugin) install_binary "$tool" "$FLANNEL_PLUGIN_VERSION" download_nothing build_flannel_plugin ;;
     moto) install_python moto "$MOTO_VERSION" 'moto[server,ec2]' moto_server ;;
     schemathesis) install_python schemathesis "$SCHEMATHESIS_VERSION" schemathesis schemathesis ;;
     kube-apiserver | kube-controller-manager | kubectl | kubeadm | kubelet | kube-scheduler | kube-proxy)

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Machine } from './machine.ts';
 
-const UNIT = 'fairlead-agent';
 const script = (name: string) => fileURLToPath(new URL(`../../hack/${name}`, import.meta.url));
 
 function node(...args: string[]): Promise<void> {
@@ -28,13 +27,11 @@ export async function agentPackage(out: string): Promise<string> {
   return join(out, 'packages', name);
 }
 
-/** Installs the package on the machine, runs there what `kubectl infra join-command --machine` printed, and adds `flags` to the agent's. */
+/** Installs the package on the machine, runs there what `kubectl infra join-command --machine` printed, with `flags` added to the agent's. */
 export async function joinByPackage(machine: Machine, deb: string, joinCommand: string, flags: readonly string[] = []): Promise<void> {
   await machine.copyIn(deb, '/srv/fairlead-agent.deb');
   await machine.run(['dpkg', '-i', '/srv/fairlead-agent.deb'], { timeout: 120_000 });
   await machine.run(['rm', '/srv/fairlead-agent.deb']);
-  await machine.run(['sh', '-e'], { input: joinCommand, timeout: 60_000 });
-  if (flags.length === 0) return;
-  await machine.run(['sed', '-i', `s#^FAIRLEAD_AGENT_FLAGS=.*#& ${flags.join(' ')}#`, '/etc/fairlead-agent/agent.env']);
-  await machine.run(['systemctl', 'restart', UNIT]);
+  const input = joinCommand.replace(/^FAIRLEAD_AGENT_FLAGS=.*$/m, (line) => [line, ...flags].join(' '));
+  await machine.run(['sh', '-e'], { input, timeout: 60_000 });
 }

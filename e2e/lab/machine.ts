@@ -8,6 +8,7 @@ import { type Cable, plugCable } from './machine/cable.ts';
 import { createCgroups, type MachineCgroups, sweepCgroups } from './machine/cgroups.ts';
 import { type ExecOptions, type ExecResult, execInMachine, machineCommand } from './machine/exec.ts';
 import { keepHostSysctls } from './machine/host-sysctls.ts';
+import { type Init, inits } from './machine/init.ts';
 import { copyRoot, noRoot, templateFolder, writeRootFile } from './machine/root.ts';
 import { type MachineState, readState } from './machine/state.ts';
 import { takePair } from './network.ts';
@@ -27,11 +28,14 @@ export type MachineOptions = {
   memory?: number;
   /** Gives it an IPv6 address beside the other; nothing but the machine itself is reached by IPv6. */
   dualStack?: boolean;
+  /** Its first process: systemd, or, with `none`, a shell script that keeps the agent running. */
+  init?: keyof typeof inits;
 };
 
-/** A Debian machine with a systemd of its own, in namespaces of this computer's kernel. */
+/** A Debian machine with a first process of its own, in namespaces of this computer's kernel. */
 export type Machine = {
   name: string;
+  init: Init;
   /** Its own address on the cable to this computer. It has no other way out. */
   address: string;
   /** This computer's end of the cable, and its default route: what listens here on all addresses, or on any address of ours, is reached. */
@@ -55,9 +59,9 @@ export type Machine = {
   copyIn(source: string, target: string, mode?: number): Promise<void>;
   /** New at each boot, as /proc/sys/kernel/random/boot_id is. */
   bootId(): Promise<string>;
-  /** `systemctl reboot`, and waits until it is up again. A machine that reboots by itself is started again, too. */
+  /** Restarts it as its administrator would, and waits until it is up again. A machine that reboots by itself is started again, too. */
   reboot(): Promise<void>;
-  /** Waits until systemd has started everything. */
+  /** Waits until its first process has started everything. */
   settled(): Promise<void>;
   /** Power cut: ends every process at once. Files stay as the kernel has them. */
   kill(): Promise<void>;
@@ -98,6 +102,7 @@ function sweep(): void {
 /** Copies a machine, starts it and waits until it is up. */
 export async function startMachine(options: MachineOptions = {}): Promise<Machine> {
   const { name = 'machine', binds = [], files = {}, without = [], memory = 6 * GIB, dualStack = false } = options;
+  const init = inits[options.init ?? 'systemd'];
   templateFolder();
   sweep();
   const id = `fairlead-machine-${process.pid}-${++serial}`;
@@ -135,7 +140,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     unplug();
     cable = plugCable(id, dualStack ? { ...ends, inside6: '2001:db8::2' } : ends);
     groups = createCgroups(id, memory);
-    const now = await boot({ id, hostname: name, root, network: cable.path, procs: groups.procs, binds, log });
+    const now = await boot({ id, hostname: name, root, network: cable.path, procs: groups.procs, binds, log, init });
     current = now;
     boots++;
     ended = now.ended.then((how) => {
@@ -180,13 +185,11 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
       },
     );
   const settled = async () => {
-    await waitFor(
-      async () => {
-        const { stdout } = await execBytes(['systemctl', 'is-system-running', '--wait'], { timeout: 110_000 });
-        return ['running', 'degraded'].includes(stdout.trim());
-      },
-      { what: `systemd of ${name} to have started everything`, timeout: 120_000, interval: 100 },
-    );
+    await waitFor(async () => init.isSettled(await execBytes(init.settled, { timeout: 110_000 })), {
+      what: `${init.process} of ${name} to have started everything`,
+      timeout: 120_000,
+      interval: 100,
+    });
   };
   const start = async () => {
     if (stopped) throw new Error(`${name} was removed`);
@@ -209,6 +212,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
   const targets = binds.map(({ target }) => target);
   const machine: Machine = {
     name,
+    init,
     address: ends.inside,
     host: ends.host,
     root,
@@ -234,7 +238,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     bootId: async () => (await mustSucceed(['cat', '/proc/sys/kernel/random/boot_id'])).stdout.trim(),
     async reboot() {
       const before = boots;
-      await execBytes(['systemctl', 'reboot']);
+      await execBytes(init.reboot);
       await waitFor(() => boots > before && current !== undefined, { what: `${name} to reboot`, timeout: 180_000 });
       await settled();
     },
@@ -243,7 +247,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     start,
     snapshotState: () => {
       const sums = readFileSync(join(templateFolder(), 'sums'), 'utf8');
-      return readState(execBytes, targets, sums);
+      return readState(execBytes, init, targets, sums);
     },
     stop: () => teardown.run(),
   };
@@ -251,7 +255,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
   try {
     copyRoot(root, name, ends);
     if (without.length > 0) execFileSync('chroot', [root, 'dpkg', '--purge', ...without], { stdio: ['ignore', 'ignore', 'pipe'] });
-    for (const [path, file] of Object.entries(files)) {
+    for (const [path, file] of Object.entries({ ...init.files, ...files })) {
       if (typeof file === 'string') writeRootFile(root, path, file);
       else writeRootFile(root, path, file.content, file.mode);
     }

@@ -11,7 +11,6 @@ import { waitFor } from '../lab/wait.ts';
 
 export const CLUSTER = 'edge-1';
 export const ARTIFACTS = '/opt/artifacts';
-const UNIT = 'fairlead-agent';
 const COMMAND_MS = 900_000;
 
 /** A parent control plane with a hub, and a machine on which the agent's package runs, registered with the parent. */
@@ -29,7 +28,8 @@ export type MachineEnv = {
   grantInside(): Promise<void>;
   /** kubectl with the kubeconfig that goes through the tunnel to the cluster on the machine, as the parent's administrator. */
   inside(args: readonly string[], options?: { input?: string }): Promise<string>;
-  /** Ends the agent at once; systemd starts it again. */
+  agentPid(): Promise<string>;
+  /** Ends the agent at once; the machine's first process starts it again. */
   killAgent(): Promise<void>;
   /** Waits until the hub counts a tunnel. */
   connected(): Promise<void>;
@@ -125,6 +125,7 @@ async function withAgent(given: Pick<MachineEnv, 'parent' | 'machine' | 'stop'> 
   const command = ['infra', 'join-command', '--machine', `--cluster-name=${CLUSTER}`, `--parent-url=${parent.apiServerAt(machine.host)}`];
   await joinByPackage(machine, deb, await ok(command), [`--artifacts=${ARTIFACTS}`, ...flags]);
 
+  const agentPid = async () => (await machine.run(machine.init.agentPid)).trim();
   const kubeconfig = join(parent.dir, 'edge-1.kubeconfig');
   return {
     parent,
@@ -144,9 +145,9 @@ async function withAgent(given: Pick<MachineEnv, 'parent' | 'machine' | 'stop'> 
       writeFileSync(kubeconfig, await ok(['infra', 'kubeconfig', CLUSTER]), { mode: 0o600 });
       return await ok(args, { kubeconfig, ...options });
     },
+    agentPid,
     async killAgent() {
-      const pid = (await machine.run(['systemctl', 'show', '-p', 'MainPID', '--value', UNIT])).trim();
-      await machine.run(['kill', '-9', pid]);
+      await machine.run(['kill', '-9', await agentPid()]);
     },
     connected,
     stop,

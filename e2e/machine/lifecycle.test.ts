@@ -203,7 +203,10 @@ describe('a machine becomes a cluster, through the tunnel', () => {
   });
 
   test('patch: another name in the certificate of the API server, and no workloads', { timeout: OPERATION_MS }, async () => {
-    await infra('lifecycle', 'patch', CLUSTER, '--set', 'disableWorkloads=true', '--timeout=10m');
+    const named = ['--set', 'apiServer.certSANs=edge-1.example.com,edge-2.example.com'];
+    await infra('lifecycle', 'patch', CLUSTER, ...named, '--set', 'disableWorkloads=true', '--timeout=10m');
+    const served = 'echo | openssl s_client -connect 127.0.0.1:6443 2>/dev/null | openssl x509 -noout -ext subjectAltName';
+    expect(await env.machine.run(['sh', '-c', served])).toMatch(/DNS:edge-1\.example\.com.*DNS:edge-2\.example\.com/);
     await waitFor(async () => (await env.lifecycle()).status.unschedulable === true, { what: 'the node to be cordoned' });
     await infra('lifecycle', 'patch', CLUSTER, '--set', 'disableWorkloads=false', '--timeout=10m');
     await waitFor(async () => (await env.lifecycle()).status.unschedulable !== true, { what: 'the node to be schedulable again' });

@@ -1,11 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { basename, dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { sha256, writeImageArchive } from './image-archive.ts';
-import { makeLayer, type Sources } from './layers.ts';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { cachedFolder, linkOrCopy, say, script, tool } from './cached.ts';
+import type { Sources } from './layers.ts';
+import { archiveName, makeImage } from './make-image.ts';
 
 // node hack/images/artifacts.ts [VERSION...]     default: v1.35.4 v1.36.3
 //
@@ -14,45 +12,10 @@ import { makeLayer, type Sources } from './layers.ts';
 // The images are made here, from the programs, under exactly the names that kubeadm asks for.
 
 const versions = process.argv.length > 2 ? process.argv.slice(2) : ['v1.35.4', 'v1.36.3'];
-const folder = dirname(fileURLToPath(import.meta.url));
-const hack = dirname(folder);
-const cache = process.env['FAIRLEAD_CACHE'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'fairlead');
 const plugins = ['bridge', 'host-local', 'loopback', 'portmap'];
 const workload = 'fairlead.test/hello:1';
-const say = (text: string) => process.stderr.write(`artifacts: ${text}\n`);
 
-function script(name: string, args: readonly string[] = [], env: Record<string, string> = {}): string {
-  return execFileSync(join(hack, name), args, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...env },
-  }).trim();
-}
-
-/** What decides about the content: these sources. */
-function key(): string {
-  const hash = createHash('sha256');
-  for (const file of [
-    ...readdirSync(folder).map((entry) => join(folder, entry)),
-    join(hack, 'tools.sh'),
-    join(hack, 'machine-rootfs.sh'),
-  ].sort()) {
-    hash.update(basename(file)).update(readFileSync(file));
-  }
-  return `${versions.join('+')}-${hash.digest('hex').slice(0, 12)}`;
-}
-
-/** A second name for the same bytes where the file system can do that. */
-function linkOrCopy(source: string, target: string): void {
-  mkdirSync(dirname(target), { recursive: true });
-  try {
-    linkSync(source, target);
-  } catch {
-    copyFileSync(source, target);
-  }
-}
-
-async function addVersion(version: string, target: string, rootfs: string, made: Map<string, string>): Promise<void> {
+async function addVersion(version: string, target: string, template: string, made: Map<string, string>): Promise<void> {
   const names = [
     'kubeadm',
     'kubelet',
@@ -67,31 +30,22 @@ async function addVersion(version: string, target: string, rootfs: string, made:
     'coredns',
   ];
   const tools = script('tools.sh', names, { KUBERNETES_VERSION: version });
-  const sources: Sources = { tools, rootfs };
-  for (const program of ['kubeadm', 'kubelet', 'kubectl']) {
-    linkOrCopy(
-      execFileSync('readlink', ['-f', join(tools, program)], { encoding: 'utf8' }).trim(),
-      join(target, 'kubernetes', version, 'bin', program),
-    );
-  }
+  const sources: Sources = { tools, rootfs: join(template, 'rootfs'), busybox: join(template, 'busybox') };
+  for (const program of ['kubeadm', 'kubelet', 'kubectl'])
+    linkOrCopy(tool(tools, program), join(target, 'kubernetes', version, 'bin', program));
   const wanted = execFileSync(join(tools, 'kubeadm'), ['config', 'images', 'list', '--kubernetes-version', version], { encoding: 'utf8' })
     .trim()
     .split('\n');
   const images = join(target, 'kubernetes', version, 'images');
   mkdirSync(images, { recursive: true });
   for (const name of [...wanted, workload]) {
-    const out = join(images, `${name.replace(/^[^/]*\//, '').replace(/[/:]/g, '_')}.tar`);
+    const out = join(images, archiveName(name));
     const same = made.get(name);
     if (same !== undefined) {
       linkOrCopy(same, out);
       continue;
     }
-    const scratch = join(target, '.scratch');
-    const layer = join(target, '.layer');
-    mkdirSync(layer);
-    const entrypoint = makeLayer(name, layer, sources);
-    await writeImageArchive({ name, entrypoint }, layer, scratch, out);
-    rmSync(layer, { recursive: true });
+    await makeImage(name, target, sources, out);
     made.set(name, out);
     say(`${version}: ${name}`);
   }
@@ -100,30 +54,11 @@ async function addVersion(version: string, target: string, rootfs: string, made:
 async function make(target: string): Promise<void> {
   const template = script('machine-rootfs.sh');
   const made = new Map<string, string>();
-  for (const version of versions) await addVersion(version, target, join(template, 'rootfs'), made);
+  for (const version of versions) await addVersion(version, target, template, made);
   const tools = script('tools.sh', plugins);
-  for (const plugin of plugins)
-    linkOrCopy(execFileSync('readlink', ['-f', join(tools, plugin)], { encoding: 'utf8' }).trim(), join(target, 'cni/bin', plugin));
+  for (const plugin of plugins) linkOrCopy(tool(tools, plugin), join(target, 'cni/bin', plugin));
   for (const entry of readdirSync(join(template, 'packages')))
     linkOrCopy(join(template, 'packages', entry), join(target, 'packages', entry));
-  const files = readdirSync(target, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  const sums: string[] = [];
-  for (const path of files.map((entry) => relative(target, join(entry.parentPath, entry.name))).sort())
-    sums.push(`${await sha256(join(target, path))}  ${path}\n`);
-  writeFileSync(join(target, 'SHA256SUMS'), sums.join(''));
 }
 
-const target = join(cache, 'artifacts', key());
-if (!existsSync(join(target, 'SHA256SUMS'))) {
-  say(`making ${versions.join(' and ')} (once; minutes when the programs must be built)`);
-  const part = `${target}.part.${process.pid}`;
-  try {
-    mkdirSync(part, { recursive: true });
-    await make(part);
-    rmSync(target, { recursive: true, force: true });
-    renameSync(part, target);
-  } finally {
-    rmSync(part, { recursive: true, force: true });
-  }
-}
-console.log(target);
+console.log(await cachedFolder(versions.join('+'), versions.join(' and '), make));

@@ -1,7 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { putBusybox, putPacketFilters } from './debian.ts';
+import { put } from './put.ts';
 
 /** Where the files of the images come from. */
 export type Sources = {
@@ -9,15 +11,11 @@ export type Sources = {
   tools: string;
   /** The file system of a Debian machine, for iptables and nft with their libraries. */
   rootfs: string;
+  /** Debian's static busybox. */
+  busybox: string;
 };
 
 type Layer = { entrypoint: readonly string[]; fill(folder: string, sources: Sources): void };
-
-function put(source: string, target: string): void {
-  mkdirSync(dirname(target), { recursive: true });
-  copyFileSync(source, target);
-  chmodSync(target, 0o755);
-}
 
 /** The program where Kubernetes' own images have it, on the PATH: manifests name it without a folder. */
 function programs(...names: string[]): Layer {
@@ -49,29 +47,33 @@ function compiled(name: string): Layer {
   };
 }
 
-const xtables = ['iptables', 'iptables-save', 'iptables-restore', 'ip6tables', 'ip6tables-save', 'ip6tables-restore'];
-
-/** kube-proxy runs iptables or nft: those of Debian, with what `ldd` says that they need. */
+/** kube-proxy runs iptables or nft. */
 const kubeProxy: Layer = {
   entrypoint: ['/usr/local/bin/kube-proxy'],
   fill(folder, { tools, rootfs }) {
     put(join(tools, 'kube-proxy'), join(folder, 'usr/local/bin/kube-proxy'));
-    const binaries = ['/usr/sbin/xtables-nft-multi', '/usr/sbin/nft', '/usr/sbin/conntrack'];
-    const plugins = execFileSync('chroot', [rootfs, 'find', '/usr/lib', '-path', '*/xtables/*.so'], { encoding: 'utf8' })
-      .trim()
-      .split('\n');
-    const needed = execFileSync('chroot', [rootfs, 'ldd', ...binaries, ...plugins], { encoding: 'utf8' });
-    const libraries = [...needed.matchAll(/(?:=> )?(\/\S+) \(0x/g)].map((match) => match[1] ?? '');
-    for (const link of ['bin', 'sbin', 'lib', 'lib64']) {
-      mkdirSync(join(folder, 'usr', link), { recursive: true });
-      symlinkSync(`usr/${link}`, join(folder, link));
-    }
-    for (const file of new Set([...binaries, ...plugins, ...libraries])) {
-      const target = join(folder, file);
-      mkdirSync(dirname(target), { recursive: true });
-      copyFileSync(join(rootfs, file), target);
-    }
-    for (const name of xtables) symlinkSync('xtables-nft-multi', join(folder, 'usr/sbin', name));
+    putPacketFilters(rootfs, folder);
+  },
+};
+
+/** flanneld runs iptables; install-conf is the first container of its pod. */
+const flannel: Layer = {
+  entrypoint: ['/opt/bin/flanneld'],
+  fill(folder, { tools, rootfs }) {
+    for (const name of ['flanneld', 'install-conf']) put(join(tools, name), join(folder, 'opt/bin', name));
+    putPacketFilters(rootfs, folder);
+  },
+};
+
+/** Pods say what they run in it. */
+const busybox: Layer = { entrypoint: [], fill: (folder, sources) => putBusybox(sources.busybox, folder) };
+
+/** A program to be copied, and a `cp` to do that with. */
+const flannelPlugin: Layer = {
+  entrypoint: [],
+  fill(folder, sources) {
+    put(join(sources.tools, 'flannel-plugin'), join(folder, 'flannel'));
+    putBusybox(sources.busybox, folder);
   },
 };
 
@@ -85,6 +87,10 @@ const layers: Readonly<Record<string, Layer>> = {
   coredns: { entrypoint: ['/coredns'], fill: (folder, { tools }) => put(join(tools, 'coredns'), join(folder, 'coredns')) },
   pause: compiled('pause'),
   hello: compiled('hello'),
+  'local-path-provisioner': programs('local-path-provisioner'),
+  busybox,
+  flannel,
+  'flannel-cni-plugin': flannelPlugin,
 };
 
 /** Fills the empty `folder` with the files of the image `name` and returns its entrypoint. Throws for an image that nobody knows how to make. */

@@ -72,7 +72,9 @@ export function joinMachine(join: Join): string {
     ...file('bootstrap-token', `${token}\n`),
     ...(parent.ca ? file('parent-ca.crt', parent.ca) : []),
     ...file('agent.env', `FAIRLEAD_AGENT_FLAGS=${flags.join(' ')}\n`),
-    'systemctl enable fairlead-agent && systemctl restart fairlead-agent',
+    'if [ -d /run/systemd/system ]; then systemctl enable fairlead-agent && systemctl restart fairlead-agent',
+    `else echo 'There is no systemd here: let the init of this machine keep /usr/bin/fairlead-agent running, with the flags of ${FOLDER}/agent.env.' >&2`,
+    'fi',
     '',
   ].join('\n');
 }

@@ -50,7 +50,8 @@ function runPrinted(script: string, programs: string[]): { calls: Call[]; root: 
   const program = (name: string, text: string) => writeFileSync(join(root, 'bin', name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   for (const name of programs) program(name, `exec ${note} ${name} "$@"`);
   program('install', `set -- $(printf '%s ' "$@" | sed 's/-g [a-z-]* //')\nexec /usr/bin/install "$@"`);
-  execFileSync('sh', ['-e', '-c', script.replaceAll('/etc/fairlead-agent', `${root}/etc/fairlead-agent`)], {
+  if (programs.includes('systemctl')) mkdirSync(join(root, 'run/systemd/system'), { recursive: true });
+  execFileSync('sh', ['-e', '-c', script.replaceAll(/\/(etc\/fairlead-agent|run\/systemd)/g, `${root}$&`)], {
     env: { PATH: `${root}/bin:${process.env['PATH']}` },
   });
   const lines = readFileSync(join(root, 'calls'), 'utf8').trimEnd().split('\n');

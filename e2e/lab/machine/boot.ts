@@ -1,10 +1,11 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { type LabProcess, startProcess } from '../process.ts';
 import { waitFor } from '../wait.ts';
+import type { Init } from './init.ts';
 
 /** One run of a machine, from power on to off. */
 export type Boot = {
-  /** The machine's first process (systemd), as seen from here. */
+  /** The machine's first process, as seen from here. */
   leader: number;
   /** `reboot` when the machine asked for one, `off` when it was shut down or killed. */
   ended: Promise<'reboot' | 'off'>;
@@ -22,6 +23,7 @@ export type BootOptions = {
   procs: readonly string[];
   binds: ReadonlyArray<{ source: string; target: string; writable?: boolean }>;
   log: string;
+  init: Init;
 };
 
 // systemd-nspawn ends with it when the machine wants to be started again and --keep-unit is given.
@@ -35,31 +37,40 @@ function onlyChild(pid: number): number | undefined {
   return children.length === 1 && children[0] ? Number(children[0]) : undefined;
 }
 
-/** unshare > systemd-nspawn > the machine's systemd, which is pid 1 of the innermost of three pid namespaces. */
-function findLeader(pid: number): number | undefined {
+/** unshare > systemd-nspawn > the machine's first process, which is pid 1 of the innermost of three pid namespaces. */
+function findLeader(pid: number, name: string): number | undefined {
   const nspawn = onlyChild(pid);
   const leader = nspawn === undefined ? undefined : onlyChild(nspawn);
   if (leader === undefined) return undefined;
   const status = readFileSync(`/proc/${leader}/status`, 'utf8');
-  return /^Name:\s+systemd$/m.test(status) && /^NSpid:\s+\d+\s+\d+\s+1$/m.test(status) ? leader : undefined;
+  return /^Name:\s+(.*)$/m.exec(status)?.[1] === name && /^NSpid:\s+\d+\s+\d+\s+1$/m.test(status) ? leader : undefined;
 }
 
 /**
- * Starts systemd in the folder `root`. Everything runs in pid and mount namespaces below a process that dies with us, so neither a process nor
- * a mount can be left. Resolves when systemd has been started, which is before its services are.
+ * Starts the first process in the folder `root`. Everything runs in pid and mount namespaces below a process that dies with us, so neither a process nor
+ * a mount can be left. Resolves when it has been started, which is before its services are.
  */
 export async function boot(options: BootOptions): Promise<Boot> {
-  const { id, hostname, root, network, procs, binds, log } = options;
+  const { id, hostname, root, network, procs, binds, log, init } = options;
   const proc: LabProcess = await startProcess({
     name: `machine ${hostname}`,
     command: '/bin/sh',
     args: [
       ...['-c', joinAndRun, 'sh', ...procs, '--'],
       ...['unshare', '--mount', '--pid', '--mount-proc', '--fork', '--kill-child=KILL', '--'],
-      ...['systemd-nspawn', '--boot', `--directory=${root}`, `--machine=${id}`, `--hostname=${hostname}`, '--register=no', '--keep-unit'],
+      ...[
+        'systemd-nspawn',
+        ...init.options,
+        `--directory=${root}`,
+        `--machine=${id}`,
+        `--hostname=${hostname}`,
+        '--register=no',
+        '--keep-unit',
+      ],
       ...['--capability=all', '--system-call-filter=@known', `--network-namespace-path=${network}`, '--bind=/dev/kmsg'],
       ...['--resolv-conf=off', '--timezone=off', '--link-journal=no'],
       ...binds.map(({ source, target, writable }) => `--bind${writable ? '' : '-ro'}=${source}:${target}`),
+      ...['--', ...init.command],
     ],
     // Otherwise /proc/sys is read-only inside.
     env: { SYSTEMD_NSPAWN_API_VFS_WRITABLE: 'yes' },
@@ -74,9 +85,9 @@ export async function boot(options: BootOptions): Promise<Boot> {
     const leader = await waitFor(
       () => {
         if (!proc.running()) return -1;
-        return findLeader(proc.pid);
+        return findLeader(proc.pid, init.process);
       },
-      { what: `systemd of ${hostname} to start`, timeout: 60_000, interval: 20 },
+      { what: `${init.process} of ${hostname} to start`, timeout: 60_000, interval: 20 },
     );
     if (leader === -1)
       throw new Error(`${hostname} did not start: ${readFileSync(log, 'utf8').trimEnd().split('\n').slice(-5).join('; ')}`);

@@ -1,4 +1,5 @@
 import type { ExecOptions, ExecResult } from './exec.ts';
+import type { Init } from './init.ts';
 import { firstFileAfterTheCopy } from './root.ts';
 
 /** What is on a machine, by section and name: two of them are compared to see whether something was left. */
@@ -94,14 +95,13 @@ async function files(exec: Exec, except: readonly string[], original: ReadonlyMa
   return result;
 }
 
-const scripts: Record<Exclude<(typeof sections)[number], 'files'>, string> = {
-  unitFiles: `systemctl list-unit-files --no-legend --plain --no-pager | awk '$2 != "transient" && $2 != "generated" { print $1 "\\t" $2 }'`,
-  units: `systemctl list-units --all --no-legend --plain --no-pager --type=service,socket,timer,path,mount,swap | awk '$3 != "inactive" && $1 !~ /^(run-|systemd-tmpfiles-clean|user|session)/ { print $1 "\\t" $2 " " $3 " " $4 }'`,
+type Scripts = Record<Exclude<(typeof sections)[number], 'files'>, string>;
+
+const common: Omit<Scripts, keyof Init['state']> = {
   interfaces: `ip -o addr show | awk '$3 != "inet6" { print $2 " " $3 "\\t" $4 }'; ip -o link show | awk -F': ' '{ split($2, name, "@"); print name[1] "\\tthere" }'; ip route show | sort`,
   mounts: `awk '$5 !~ /^\\/run\\/(credentials|user)/ { for (i = 7; $i != "-"; i++); print $5 "\\t" $(i+1) " " $(i+2) }' /proc/self/mountinfo`,
   sysctls: `for name in ${sysctls.join(' ')}; do value=$(sysctl -n "$name" 2>/dev/null | tr '\\t' ' ') && printf '%s\\t%s\\n' "$name" "$value"; done; true`,
   rules: `for tool in iptables ip6tables; do for kind in nft legacy; do "$tool-$kind-save" 2>/dev/null | sed -n -e "s/^:\\([^ ]* [^ ]*\\) .*/$tool-$kind :\\1/p" -e "s/^[*-]/$tool-$kind &/p"; done; done; nft list ruleset | sed -e 's/counter packets [0-9]* bytes [0-9]*/counter/' -e 's/^\\s*/nft /'`,
-  images: 'if systemctl -q is-active containerd; then ctr -n k8s.io images list -q; fi',
   processes: `ps -e -o ppid=,comm= | awk '$1 != 0 && $2 !~ /^(bash|ps|awk|sort|timeout|env|\\(sd-pam\\)|systemd-hostnam|systemd-timedat)$/ { print $2 }' | sort -u`,
 };
 
@@ -109,8 +109,9 @@ const scripts: Record<Exclude<(typeof sections)[number], 'files'>, string> = {
  * Reads it all; takes a few seconds. `binds` are folders of the host that are shown in the machine and do not belong to it; `sums` are the
  * hashes of the files that it was copied with, as sha256sum prints them.
  */
-export async function readState(exec: Exec, binds: readonly string[], sums: string): Promise<MachineState> {
-  const read = async (section: keyof typeof scripts) => table(await lines(exec, scripts[section]));
+export async function readState(exec: Exec, init: Init, binds: readonly string[], sums: string): Promise<MachineState> {
+  const scripts: Scripts = { ...common, ...init.state };
+  const read = async (section: keyof Scripts) => table(await lines(exec, scripts[section]));
   return {
     files: await files(exec, [...volatilePaths, ...binds], hashes(sums.split('\n'))),
     unitFiles: await read('unitFiles'),

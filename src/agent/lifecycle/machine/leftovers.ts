@@ -1,5 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as wait } from 'node:timers/promises';
+import { startedWith } from './processes.ts';
 
 /** Set in the environment of the commands of an operation to its id. */
 export const MARK = 'FAIRLEAD_OPERATION';
@@ -11,7 +11,7 @@ export const MARK = 'FAIRLEAD_OPERATION';
 export async function endLeftovers(id: string): Promise<number> {
   const seen = new Set<number>();
   for (;;) {
-    const left = await marked(`${MARK}=${id}`);
+    const left = await startedWith(`${MARK}=${id}`);
     if (left.length === 0) return seen.size;
     for (const pid of left) {
       seen.add(pid);
@@ -23,16 +23,4 @@ export async function endLeftovers(id: string): Promise<number> {
     }
     await wait(20);
   }
-}
-
-async function marked(mark: string): Promise<number[]> {
-  const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 1 && pid !== process.pid);
-  const found = await Promise.all(
-    pids.map(async (pid) => {
-      // A process of another user, or one that has ended (a zombie has no environment).
-      const text = await readFile(`/proc/${pid}/environ`, 'latin1').catch(() => '');
-      return text.split('\0').includes(mark) ? [pid] : [];
-    }),
-  );
-  return found.flat();
 }

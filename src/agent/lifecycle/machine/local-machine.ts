@@ -41,6 +41,7 @@ export async function localMachine(options: LocalMachineOptions = {}): Promise<L
       ? systemdServices(run)
       : supervisor({
           units: unitFolder(at),
+          keepDir: at('/var/lib/fairlead-agent/units'),
           runDir: at('/run/fairlead-agent/units'),
           logDir: at('/var/log/fairlead-agent'),
           path,

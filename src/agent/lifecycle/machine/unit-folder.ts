@@ -1,5 +1,5 @@
-import { mkdir, readdir, readFile, readlink, rm, symlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { mkdir, readdir, readFile, readlink, realpath, rm, symlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { readUnit, type Unit } from './unit-file.ts';
 
 const FOLDERS = [
@@ -17,8 +17,6 @@ export type UnitFolder = {
   enabled(name: string): Promise<boolean>;
   enable(name: string): Promise<void>;
   disable(name: string): Promise<void>;
-  /** Names of all units that are enabled. */
-  allEnabled(): Promise<string[]>;
 };
 
 const missing = () => undefined;
@@ -28,6 +26,11 @@ export function unitFolder(at: (path: string) => string): UnitFolder {
   async function find(name: string): Promise<string | undefined> {
     for (const folder of FOLDERS) if ((await readFile(at(join(folder, name))).catch(missing)) !== undefined) return join(folder, name);
     return undefined;
+  }
+  /** A package may have linked it by another name of the same folder, /lib/systemd/system for example. */
+  async function leadsTo(link: string, path: string): Promise<boolean> {
+    const target = await readlink(link).catch(missing);
+    return target !== undefined && (await realpath(at(target)).catch(missing)) === (await realpath(at(path)));
   }
   async function dropIns(name: string): Promise<string[]> {
     const byName = new Map<string, string>();
@@ -65,7 +68,7 @@ export function unitFolder(at: (path: string) => string): UnitFolder {
       const { wantedBy } = await read(name);
       for (const target of wantedBy.length > 0 ? wantedBy : ['multi-user.target']) {
         const link = at(join(WANTS, `${target}.wants`, name));
-        if ((await readlink(link).catch(missing)) === path) continue;
+        if (await leadsTo(link, path)) continue;
         await mkdir(dirname(link), { recursive: true });
         await rm(link, { force: true });
         await symlink(path, link);
@@ -73,10 +76,6 @@ export function unitFolder(at: (path: string) => string): UnitFolder {
     },
     async disable(name) {
       for (const link of await links()) if (link.name === name) await rm(at(link.path), { force: true });
-    },
-    async allEnabled() {
-      const names = new Set((await links()).map((link) => basename(link.path)).filter((name) => name.endsWith('.service')));
-      return [...names].sort();
     },
   };
 }

@@ -34,7 +34,7 @@ export function restartSteps(distribution: Distribution | undefined): Step[] {
     async verify({ machine, facts, folder }) {
       const before = (await machine.read(`${folder}/boot-id`))?.trim();
       if (before === undefined || before === facts.bootID)
-        throw new StepError('the machine was not restarted: its boot id is the same', 'systemctl reboot');
+        throw new StepError('the machine was not restarted: its boot id is the same', 'reboot');
     },
     undo: async () => [],
   };

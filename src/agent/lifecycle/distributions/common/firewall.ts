@@ -3,20 +3,27 @@ import type { Action } from '../../operations/step.ts';
 import type { Ledger } from './ledger.ts';
 import { ask, lines, run, tryRun } from './run.ts';
 
-/** Names of chains that kube-proxy, kubelet and CNI plugins make. */
-const NAME = /^(KUBE-[A-Z0-9-]+|CNI-[A-Za-z0-9-]+)$/;
+/** Names of chains that kube-proxy, kubelet, CNI plugins and the networks of manifests make. */
+const CHAIN = '(?:KUBE|CNI|FLANNEL|cali|CILIUM|OLD_CILIUM)[-_][A-Za-z0-9_-]+';
+const NAME = new RegExp(`^${CHAIN}$`);
+/** Calico marks with a hash the rules that it puts into built-in chains; some of them lead nowhere. */
+const CALICO_RULE = /comment "cali:[\w-]{16}"/;
 /** Tables that nft itself shows for them. */
-const NFT_TABLES = ['ip kube-proxy', 'ip6 kube-proxy', 'inet cni_hostport', 'ip cni_hostport', 'ip6 cni_hostport'];
+const NFT_TABLES = /^(ip6? (kube-proxy|flannel-ipv[46]|calico)|(inet|ip6?) cni_hostport)$/;
+const NFT_CHAIN = new RegExp(`^\\s*chain ${CHAIN} `);
+const NFT_JUMP = new RegExp(`(?:jump|goto) ${CHAIN}`);
 
 const words = (line: string) => line.split(/[\s:]+/);
 
-/** The rules of an iptables-save without what kube-proxy, kubelet and CNI plugins made. Chains of `keep` stay, with the rules that lead there. */
+/** The rules of an iptables-save without what kube-proxy, kubelet and the pods' networks made. Chains of `keep` stay, with the rules that lead there. */
 export function withoutKubernetes(saved: string, keep: readonly string[] = []): string {
   const goes = (name: string | undefined) => name !== undefined && NAME.test(name) && !keep.includes(name);
+  const calicoStays = keep.some((name) => name.startsWith('cali-'));
   return saved
     .split('\n')
     .filter((line) => {
       if (line.startsWith(':')) return !goes(words(line)[1]);
+      if (!calicoStays && CALICO_RULE.test(line)) return false;
       const parts = line.split(' ');
       return !parts.some((part, index) => ['-A', '-j', '-g'].includes(part) && goes(parts[index + 1]));
     })
@@ -57,7 +64,7 @@ export async function firewallCleaning(machine: MachineView, before: Pick<Ledger
     const listing = (await ask(machine, ['nft', 'list', 'table', ...table.split(' ')])) ?? '';
     const [family = ''] = table.split(' ');
     const rest = family === 'ip' || family === 'ip6' ? withoutNft(listing) : listing;
-    if (NFT_TABLES.includes(table) || !hasContent(rest)) actions.push(tryRun(['nft', 'delete', 'table', ...table.split(' ')]));
+    if (NFT_TABLES.test(table) || !hasContent(rest)) actions.push(tryRun(['nft', 'delete', 'table', ...table.split(' ')]));
   }
   return actions;
 }
@@ -67,8 +74,8 @@ function withoutNft(listing: string): string {
   const kept: string[] = [];
   let inside = false;
   for (const line of listing.split('\n')) {
-    if (/^\s*chain (KUBE-|CNI-)/.test(line)) inside = true;
-    if (!inside && !/(jump|goto) (KUBE-|CNI-)/.test(line)) kept.push(line);
+    if (NFT_CHAIN.test(line)) inside = true;
+    if (!inside && !NFT_JUMP.test(line) && !CALICO_RULE.test(line)) kept.push(line);
     if (inside && /^\s*\}/.test(line)) inside = false;
   }
   return kept.join('\n');

@@ -1,3 +1,4 @@
+import type { Facts, MachineView } from '../../machine/machine.ts';
 import { type Step, StepError } from '../../operations/step.ts';
 import { chainsNamedAlike, nftTables } from '../common/firewall.ts';
 import { loadedModules, runningSysctls } from '../common/kernel.ts';
@@ -8,7 +9,7 @@ import { ask, step } from '../common/run.ts';
 import { parseVersion } from '../common/versions.ts';
 import { missingPackages } from './container-runtime.ts';
 import { presentImages, versionOf } from './images.ts';
-import { ADMIN_CONF, CONTAINERD_CONFIG, MANIFESTS, PKI } from './paths.ts';
+import { ADMIN_CONF, CONTAINERD_CONFIG, CTR, MANIFESTS, PKI } from './paths.ts';
 
 /** API server, kubelet, controller manager, scheduler, etcd. */
 const PORTS = [6443, 10250, 10257, 10259, 2379, 2380];
@@ -35,6 +36,9 @@ export function preflightStep(): Step {
       problems.push(...(await commonProblems(machine, facts, PORTS)));
       const runtime = await runtimeProblem(await ask(machine, ['containerd', '--version']), versionOf(context.spec));
       if (runtime) problems.push(runtime);
+      if (await foreignContainerd(machine, facts)) {
+        problems.push('containerd runs, started by somebody else than this agent, and without systemd two of it would run: stop it');
+      }
       for (const file of context.spec.clusterRuntime?.clusterCri?.certFiles ?? []) {
         if (!(await machine.stat(file))) problems.push(`${file}, a CA of the registry, does not exist`);
       }
@@ -51,6 +55,12 @@ export function runtimeProblem(containerd: string | undefined, version: string):
   const minor = parseVersion(version)?.minor ?? 0;
   if (!found || minor < 37 || Number(found[1]) >= 2) return undefined;
   return `containerd ${found[0]} is too old for ${version}: it needs containerd 2`;
+}
+
+/** Without systemd the agent knows only what it has started itself. */
+async function foreignContainerd(machine: MachineView, facts: Facts): Promise<boolean> {
+  if (facts.initSystem === 'systemd' || (await machine.services.active('containerd'))) return false;
+  return (await ask(machine, [...CTR, 'version'], 10_000)) !== undefined;
 }
 
 /** Writes down what the machine is before anything changes. */

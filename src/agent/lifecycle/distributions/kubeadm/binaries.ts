@@ -1,4 +1,4 @@
-import type { Facts, MachineView } from '../../machine/machine.ts';
+import type { MachineView } from '../../machine/machine.ts';
 import { type Action, type Step, type StepContext, StepError } from '../../operations/step.ts';
 import { ask, step } from '../common/run.ts';
 import { versionOf } from './images.ts';
@@ -88,7 +88,7 @@ const files = [
   { path: DROP_IN, content: dropInText },
 ] as const;
 
-/** The kubelet's unit, started with the machine. It is kubeadm that starts it first. */
+/** The kubelet's unit, started with the machine. It starts first when kubeadm has written what it needs. */
 export function kubeletServiceStep(): Step {
   return step({
     name: 'kubelet-service',
@@ -96,11 +96,10 @@ export function kubeletServiceStep(): Step {
       for (const { path, content } of files) if ((await machine.read(path)) !== content) return false;
       return machine.services.enabled('kubelet');
     },
-    run: async ({ facts }) => [
+    run: async () => [
       ...files.map((file): Action => ({ kind: 'write', mode: 0o644, ...file })),
       { kind: 'service', unit: 'kubelet', change: 'daemon-reload' },
       { kind: 'service', unit: 'kubelet', change: 'enable' },
-      ...startedHere(facts),
     ],
     verify: async ({ machine }) => {
       if (!(await machine.services.enabled('kubelet'))) throw new Error('the kubelet is not enabled');
@@ -118,7 +117,3 @@ export function kubeletServiceStep(): Step {
     afterCrash: 'repeat',
   });
 }
-
-/** kubeadm starts the kubelet through an init system that it knows; where there is none it must run, and fail, before. */
-const startedHere = (facts: Facts): Action[] =>
-  facts.initSystem === 'systemd' ? [] : [{ kind: 'service', unit: 'kubelet', change: 'start' }];

@@ -96,6 +96,10 @@ export function bridgeStep(spec: ClusterSpec): Step {
 
 const location = (url: string) => (url.startsWith('file://') ? decodeURIComponent(new URL(url).pathname) : url);
 
+/** What networks of manifests write, and what they keep while they run. */
+const WRITTEN = ['/etc/cni', '/opt/cni', '/etc/calico'];
+const KEPT = ['/var/lib/cni', '/var/lib/calico', '/var/lib/cilium', '/run/flannel', '/run/calico', '/run/cilium'];
+
 /** The network of a manifest, applied. `before`: the manifest of the cluster before a patch, applied again when the patch is taken back. `name`: of the step. */
 export function cniManifestStep(name: string, url: string, before: string | undefined): Step {
   const apply = (manifest: string): Action => ({
@@ -108,7 +112,8 @@ export function cniManifestStep(name: string, url: string, before: string | unde
       if (url.startsWith('file://') && !(await machine.stat(location(url))))
         throw new StepError(`${location(url)}, the manifest of the CNI, does not exist`);
       return [
-        { kind: 'claim', paths: ['/etc/cni', '/var/lib/cni', '/opt/cni', '/etc/calico', '/var/lib/calico', '/var/lib/cilium'] },
+        // Addresses that pods have are not turned back under them.
+        { kind: 'claim', paths: before === undefined ? [...WRITTEN, ...KEPT] : WRITTEN },
         waitApi(ADMIN_CONF),
         apply(url),
       ];

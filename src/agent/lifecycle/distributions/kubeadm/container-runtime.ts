@@ -12,6 +12,7 @@ import { CONTAINERD_CONFIG, CTR, REGISTRY_FOLDER } from './paths.ts';
 const UNIT = 'containerd';
 const STORE = '/var/lib/containerd';
 const PACKAGES = ['containerd', 'runc'];
+const NETWORKS = '/etc/cni';
 
 const installed = async (machine: MachineView) =>
   (await machine.which('containerd')) !== undefined && (await machine.which('runc')) !== undefined;
@@ -25,7 +26,7 @@ export function containerdPackagesStep(): Step {
       const { facts, folder, spec } = context;
       const suffix = facts.packageManager === 'dnf' ? '.rpm' : '.deb';
       const packages = (await context.artifacts('packages/')).filter((path) => path.endsWith(suffix));
-      const claim: Action = { kind: 'claim', paths: ['/etc/containerd', STORE, '/opt/containerd', '/etc/cni'] };
+      const claim: Action = { kind: 'claim', paths: ['/etc/containerd', STORE, '/opt/containerd', NETWORKS] };
       if (packages.length > 0) {
         const local = packages.map((artifact) => `${folder}/packages/${basename(artifact)}`);
         const fetches = packages.map((artifact, index): Action => ({ kind: 'fetch', path: local[index] ?? '', artifact, mode: 0o600 }));
@@ -156,6 +157,7 @@ export function containerRuntimeStep(name: string = INSTALLED): Step {
       (await answers(context.machine)) &&
       (await filesAreSo(context)),
     run: async (context) => [
+      ...(await claimMade(context.machine)),
       ...(await wantedFiles(context)),
       { kind: 'service', unit: UNIT, change: 'enable' },
       { kind: 'service', unit: UNIT, change: 'restart' },
@@ -169,6 +171,10 @@ export function containerRuntimeStep(name: string = INSTALLED): Step {
   });
   return wholeOnly(runtime);
 }
+
+/** One that has never run makes it when it starts, before the step that claims it. Its store, which others may use by now, stays. */
+const claimMade = async (machine: MachineView): Promise<Action[]> =>
+  (await machine.stat(NETWORKS)) ? [] : [{ kind: 'claim', paths: [NETWORKS] }];
 
 /** containerd with the configuration that it had before the cluster, running as it did. By hand, because files are put back only when nothing can be started any more. */
 async function runtimeAsBefore(machine: MachineView): Promise<Action[]> {

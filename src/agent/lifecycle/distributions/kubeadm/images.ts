@@ -40,6 +40,15 @@ export async function wantedImages(machine: MachineView, version: string, reposi
 /** Names of the images in containerd; empty when it does not answer. */
 export const presentImages = async (machine: MachineView): Promise<string[]> => lines(await ask(machine, [...CTR, 'images', 'ls', '-q']));
 
+/**
+ * Where an image that is no part of kubeadm's list comes from. It keeps its name where containerd has it, from the artifacts, and where there is no private registry; otherwise that has
+ * it by the last part of its name, as it has kubeadm's.
+ */
+export async function addOnImage({ machine, spec }: Pick<StepContext, 'machine' | 'spec'>, name: string): Promise<string> {
+  const host = registryHost(spec);
+  return !host || (await presentImages(machine)).includes(name) ? name : `${host}/${basename(name)}`;
+}
+
 /** Which of the wanted images are not there. */
 export async function missingImages(context: StepContext): Promise<string[]> {
   const wanted = await wantedImages(context.machine, versionOf(context.spec), await imageRepository(context));

@@ -1,7 +1,7 @@
 import type { V1Pod } from '@kubernetes/client-node';
 import { parseDocument } from 'yaml';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
-import type { MachineView } from '../../machine/machine.ts';
+import type { Facts, MachineView } from '../../machine/machine.ts';
 import type { Action, Step } from '../../operations/step.ts';
 import { getFromKube } from '../common/kube-access.ts';
 import { onlyNode, podReady, systemPods, waitApi, waitNodeReady } from '../common/node-state.ts';
@@ -31,23 +31,13 @@ export function controlPlaneStep(): Step {
   return step({
     name: 'control-plane',
     run: async ({ machine, facts }) => {
-      const ignored = ignoredPreflight(facts);
       // kube-proxy mounts it, and where it is missing it is made; where it is there it is far too large to be saved.
       const made = (await machine.stat(MODULES)) ? MADE : [...MADE, MODULES];
-      const argv = [
-        'kubeadm',
-        'init',
-        '--config',
-        KUBEADM_CONFIG,
-        '--skip-token-print',
-        '--skip-phases=addon/coredns',
-        ...(ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : []),
-      ];
       return [
         { kind: 'claim', paths: made },
         // kubeadm's reset removes /etc/cni/net.d, and what is put back is another folder than the one that containerd watches since it began: it would never see the network.
         { kind: 'service', unit: 'containerd', change: 'restart' },
-        run(argv, { timeoutMs: 900_000 }),
+        ...initActions(facts),
       ];
     },
     verify: async ({ machine, spec, signal }) => {
@@ -57,6 +47,34 @@ export function controlPlaneStep(): Step {
     undo: ({ machine }) => resetActions(machine),
     afterCrash: 'undo',
   });
+}
+
+const INIT_MS = 900_000;
+
+/**
+ * kubeadm starts the kubelet by systemd, in the middle of its init. Where there is none its phases before that are run apart, because without their files the kubelet ends at once, or looks
+ * for static pods only after 20 seconds.
+ */
+function initActions(facts: Facts): Action[] {
+  const config = ['--config', KUBEADM_CONFIG];
+  const ignored = ignoredPreflight(facts);
+  const ignoring = ignored.length > 0 ? [`--ignore-preflight-errors=${ignored.join(',')}`] : [];
+  const init = (skipped: readonly string[], ...more: string[]) =>
+    run(['kubeadm', 'init', ...config, '--skip-token-print', `--skip-phases=${[...skipped, 'addon/coredns'].join(',')}`, ...more], {
+      timeoutMs: INIT_MS,
+    });
+  if (facts.initSystem === 'systemd') return [init([], ...ignoring)];
+  const phase = (...words: string[]) => run(['kubeadm', 'init', 'phase', ...words], { timeoutMs: INIT_MS });
+  return [
+    phase('preflight', ...config, ...ignoring),
+    phase('certs', 'all', ...config),
+    phase('kubeconfig', 'all', ...config),
+    phase('etcd', 'local', ...config),
+    phase('control-plane', 'all', ...config),
+    phase('kubelet-start', ...config),
+    { kind: 'service', unit: 'kubelet', change: 'start' },
+    init(['preflight', 'certs', 'kubeconfig', 'etcd', 'control-plane', 'kubelet-start']),
+  ];
 }
 
 /** kubeadm's own reset, with the kubelet stopped so that it does not start pods again meanwhile. */

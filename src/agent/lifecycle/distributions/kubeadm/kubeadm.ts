@@ -42,7 +42,7 @@ function installSteps(spec: ClusterSpec): Step[] {
     controlPlaneStep(),
     dnsStep(),
     ...(manifest && !isBridge(spec) ? [cniManifestStep('cni-manifest', manifest, undefined)] : []),
-    ...(wantsLocalPath(spec) ? [localPathStep('local-path-storage', spec, false)] : []),
+    ...(wantsLocalPath(spec) ? [localPathStep('local-path-storage', spec, undefined)] : []),
     nodeReadyStep('node-ready'),
     ...(spec.disableWorkloads ? [schedulingStep('cordon', true, false)] : []),
   ];

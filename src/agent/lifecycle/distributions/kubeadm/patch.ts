@@ -6,6 +6,7 @@ import { run, step } from '../common/run.ts';
 import { cniManifestStep, isBridge } from './cni.ts';
 import { extraArgs } from './config.ts';
 import { containerRuntimeStep, runtimeAgainStep } from './container-runtime.ts';
+import { registryHost } from './containerd-config.ts';
 import { nodeReadyStep } from './init.ts';
 import { kubeadmConfigStep } from './kubeadm-config-step.ts';
 import { ADMIN_CONF, KUBEADM_CONFIG, PKI } from './paths.ts';
@@ -54,12 +55,14 @@ function manifestsStep(etcd: boolean): Step {
 function kubeletStep(): Step {
   return step({
     name: 'kubelet-arguments',
-    run: async () => [
+    run: async ({ facts }) => [
       {
         kind: 'claim',
         paths: ['/var/lib/kubelet/config.yaml', '/var/lib/kubelet/kubeadm-flags.env', '/var/lib/kubelet/instance-config.yaml'],
       },
       phase('kubelet-start'),
+      // By systemd kubeadm restarts it itself.
+      ...(facts.initSystem === 'systemd' ? [] : [{ kind: 'service', unit: 'kubelet', change: 'restart' } as const]),
     ],
     afterCrash: 'repeat',
   });
@@ -101,7 +104,7 @@ export function patchSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
     manifest &&
     !isBridge(spec) &&
     (manifest !== before.networking?.cniManifestURL || networking.cniVersion !== before.networking?.cniVersion);
-  const storage = wantsLocalPath(spec) && differ(spec.storage, before.storage);
+  const storage = wantsLocalPath(spec) && (differ(spec.storage, before.storage) || registryHost(spec) !== registryHost(before));
   return [
     ...(configured ? [uploadAgainStep()] : []),
     ...(names || control ? [takeUpAgainStep('take-up-old-control-plane')] : []),
@@ -113,7 +116,7 @@ export function patchSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
     ...(names || control ? [step({ name: 'take-up-control-plane', run: takeUpFiles, afterCrash: 'repeat' })] : []),
     ...(kubelet ? [kubeletStep()] : []),
     ...(newNetwork ? [cniManifestStep('cni-manifest', manifest, before.networking?.cniManifestURL)] : []),
-    ...(storage ? [localPathStep('local-path-storage', spec, true)] : []),
+    ...(storage ? [localPathStep('local-path-storage', spec, before)] : []),
     ...(spec.disableWorkloads !== before.disableWorkloads
       ? [schedulingStep(spec.disableWorkloads ? 'cordon' : 'uncordon', spec.disableWorkloads === true, true)]
       : []),

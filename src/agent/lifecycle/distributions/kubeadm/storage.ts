@@ -1,10 +1,11 @@
 import { stringify } from 'yaml';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
-import type { Action, Step } from '../../operations/step.ts';
+import type { Action, Step, StepContext } from '../../operations/step.ts';
 import { getFromKube } from '../common/kube-access.ts';
 import { kubectl } from '../common/kubectl.ts';
 import { waitApi } from '../common/node-state.ts';
 import { step } from '../common/run.ts';
+import { addOnImage } from './images.ts';
 import { ADMIN_CONF } from './paths.ts';
 
 const NAME = 'local-path-provisioner';
@@ -15,9 +16,16 @@ const HELPER_IMAGE = 'docker.io/library/busybox:1.36';
 
 export const wantsLocalPath = (spec: ClusterSpec) => spec.storage?.clusterCsi?.name === 'local-path';
 
+/** `helper`: what makes and removes the folders of volumes. */
+export type LocalPathImages = { provisioner: string; helper: string };
+
+/** Images as the provisioner's own manifest names them. */
+export function localPathImages({ storage }: Pick<ClusterSpec, 'storage'>): LocalPathImages {
+  return { provisioner: `docker.io/rancher/${NAME}:${storage?.clusterCsi?.version || LOCAL_PATH_VERSION}`, helper: HELPER_IMAGE };
+}
+
 /** Objects of Rancher's local path provisioner: volumes are folders of the node. Its storage class is the default one. */
-export function localPathManifest(spec: ClusterSpec): string {
-  const version = spec.storage?.clusterCsi?.version || LOCAL_PATH_VERSION;
+export function localPathManifest({ provisioner, helper }: LocalPathImages): string {
   const named = { name: NAME, namespace: NAMESPACE };
   const subjects = [{ kind: 'ServiceAccount', ...named }];
   const roleRef = (kind: string) => ({ apiGroup: 'rbac.authorization.k8s.io', kind, name: NAME });
@@ -28,7 +36,7 @@ export function localPathManifest(spec: ClusterSpec): string {
     metadata: { name: 'helper-pod' },
     spec: {
       priorityClassName: 'system-node-critical',
-      containers: [{ name: 'helper-pod', image: HELPER_IMAGE, imagePullPolicy: 'IfNotPresent' }],
+      containers: [{ name: 'helper-pod', image: helper, imagePullPolicy: 'IfNotPresent' }],
     },
   };
   const data = {
@@ -39,13 +47,15 @@ export function localPathManifest(spec: ClusterSpec): string {
   };
   const container = {
     name: NAME,
-    image: `docker.io/rancher/${NAME}:${version}`,
+    image: provisioner,
     imagePullPolicy: 'IfNotPresent',
     command: [NAME, 'start', '--config', '/etc/config/config.json'],
     volumeMounts: [{ name: 'config', mountPath: '/etc/config/' }],
     env: [
       { name: 'POD_NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
       { name: 'CONFIG_MOUNT_PATH', value: '/etc/config/' },
+      // The helper pods' account; the provisioner would take one of another name.
+      { name: 'SERVICE_ACCOUNT_NAME', value: NAME },
     ],
   };
   const objects = [
@@ -107,23 +117,32 @@ export function localPathManifest(spec: ClusterSpec): string {
 }
 
 /**
- * The storage class local-path with its provisioner. The folder of the volumes is put back with the files. `turnedBack`: whether undo takes the objects away; not for an install,
- * which takes the whole cluster away. `name`: of the step.
+ * The storage class local-path with its provisioner. The folder of the volumes is put back with the files. `before`: the cluster before a patch, for undo; without one everything goes
+ * with the cluster. `name`: of the step.
  */
-export function localPathStep(name: string, spec: ClusterSpec, turnedBack: boolean): Step {
-  const input = localPathManifest(spec);
+export function localPathStep(name: string, spec: ClusterSpec, before: ClusterSpec | undefined): Step {
+  // What volumes hold is not turned back, nor copied.
+  const inUse = before !== undefined && wantsLocalPath(before);
+  const apply = async (context: StepContext, wanted: ClusterSpec): Promise<Action> => {
+    const { provisioner, helper } = localPathImages(wanted);
+    const at = { machine: context.machine, spec: wanted };
+    const input = localPathManifest({ provisioner: await addOnImage(at, provisioner), helper: await addOnImage(at, helper) });
+    return { kind: 'command', command: kubectl(ADMIN_CONF, ['apply', '--server-side', '--force-conflicts', '-f', '-'], { input }) };
+  };
   return step({
     name,
-    run: async (): Promise<Action[]> => [
-      { kind: 'claim', paths: [FOLDER] },
+    run: async (context): Promise<Action[]> => [
+      ...(inUse ? [] : [{ kind: 'claim', paths: [FOLDER] } as const]),
       waitApi(ADMIN_CONF),
-      { kind: 'command', command: kubectl(ADMIN_CONF, ['apply', '--server-side', '--force-conflicts', '-f', '-'], { input }) },
+      await apply(context, spec),
     ],
     verify: async ({ machine, signal }) => {
       await getFromKube(machine, ADMIN_CONF, '/apis/storage.k8s.io/v1/storageclasses/local-path', signal);
     },
-    undo: async ({ machine }) => {
-      if (!turnedBack || !(await machine.stat(ADMIN_CONF))) return [];
+    undo: async (context) => {
+      if (before === undefined || !(await context.machine.stat(ADMIN_CONF))) return [];
+      if (inUse) return [waitApi(ADMIN_CONF), await apply(context, before)];
+      const input = localPathManifest(localPathImages(spec));
       const remove = kubectl(ADMIN_CONF, ['delete', '--ignore-not-found', '--timeout=60s', '-f', '-'], { input, timeoutMs: 90_000 });
       return [waitApi(ADMIN_CONF), { kind: 'command', command: remove }];
     },

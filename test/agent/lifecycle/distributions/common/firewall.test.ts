@@ -41,3 +41,24 @@ test('chains of another container engine that were there before stay', () => {
     '*nat\n:CNI-other - [0:0]\n:CNI-pod - [0:0]\n-A POSTROUTING -j CNI-other\n-A POSTROUTING -j CNI-pod\n-A CNI-pod -j ACCEPT\nCOMMIT\n';
   expect(withoutKubernetes(saved, ['CNI-other'])).toBe('*nat\n:CNI-other - [0:0]\n-A POSTROUTING -j CNI-other\nCOMMIT\n');
 });
+
+test('rules of flannel, Calico and Cilium stayed after a delete', () => {
+  const saved = `*filter
+:FORWARD ACCEPT [0:0]
+:FLANNEL-FWD - [0:0]
+:cali-FORWARD - [0:0]
+:cali-tw-cali0123456789a - [0:0]
+:CILIUM_FORWARD - [0:0]
+:OLD_CILIUM_INPUT - [0:0]
+-A FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD
+-A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
+-A FORWARD -m comment --comment "cilium-feeder: CILIUM_FORWARD" -j CILIUM_FORWARD
+-A FORWARD -m comment --comment "cali:S93hcgKJrXEqnTfs" -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A FORWARD -s 192.0.2.0/24 -j ACCEPT
+-A FLANNEL-FWD -s 10.244.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+`;
+  expect(withoutKubernetes(saved)).toBe('*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -s 192.0.2.0/24 -j ACCEPT\nCOMMIT\n');
+  const calico = '*filter\n:cali-FORWARD - [0:0]\n-A FORWARD -m comment --comment "cali:S93hcgKJrXEqnTfs" -j ACCEPT\nCOMMIT\n';
+  expect(withoutKubernetes(calico, ['cali-FORWARD'])).toBe(calico);
+});

@@ -118,6 +118,36 @@ describe('the control plane', () => {
     expect(commands(actions)).toEqual([wanted]);
   });
 
+  test('where no init system starts the kubelet for kubeadm, the agent does, when its files are there', async () => {
+    const box = await usual({ initSystem: 'none', cgroup: 1 });
+    const config = '--config /var/lib/fairlead-cluster/kubeadm.yaml';
+    const actions = await controlPlaneStep().run(box.context(spec()));
+    expect(brief(actions).slice(1)).toEqual([
+      'restart containerd',
+      `kubeadm init phase preflight ${config} --ignore-preflight-errors=SystemVerification`,
+      `kubeadm init phase certs all ${config}`,
+      `kubeadm init phase kubeconfig all ${config}`,
+      // Before the kubelet: it looks for a folder of static pods that is not there yet only every 20 seconds.
+      `kubeadm init phase etcd local ${config}`,
+      `kubeadm init phase control-plane all ${config}`,
+      `kubeadm init phase kubelet-start ${config}`,
+      'start kubelet',
+      `kubeadm init ${config} --skip-token-print --skip-phases=preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,addon/coredns`,
+    ]);
+  });
+
+  test.each(['systemd', 'none'] as const)('new flags of the kubelet are taken up with %s', async (initSystem) => {
+    const box = await usual({ initSystem });
+    const [before, after] = [spec(), spec({ extraArgs: { 'kubelet.v': '4' } })];
+    const steps = kubeadm.patch(after, before).filter(({ name }) => name === 'kubelet-arguments');
+    const actions = await Promise.all(steps.map((step) => step.run(box.context(after))));
+    expect(brief(actions.flat()).slice(1)).toEqual([
+      'kubeadm init phase kubelet-start --config /var/lib/fairlead-cluster/kubeadm.yaml',
+      // By systemd kubeadm does it.
+      ...(initSystem === 'none' ? ['restart kubelet'] : []),
+    ]);
+  });
+
   test('CoreDNS comes after kube-proxy, or at once where there is none', async () => {
     const box = await usual();
     const lines = async (more: Partial<ClusterSpec>) => {

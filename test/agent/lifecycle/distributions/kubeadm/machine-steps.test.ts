@@ -33,6 +33,12 @@ describe('preflight', () => {
     ['no address', async () => undefined, { addresses: [] }, 'no address'],
     ['a name that no node can have', async () => undefined, { hostname: 'my_host' }, "cannot be a node's name"],
     ['a taken port', (box) => box.write('proc/net/tcp6', 'heading\n 0: 00000000:192B 00000000:0000 0A 0\n'), {}, 'port 6443'],
+    [
+      'a containerd that is not ours, without systemd',
+      (box) => box.machine.remove('/run/active/containerd'),
+      { initSystem: 'none' },
+      'started by somebody else',
+    ],
     ['a kernel without overlay', (box) => box.write('proc/filesystems', 'ext4\n'), {}, 'the kernel has no overlay'],
   ])('refuses %s', async (_, prepare, facts, message) => {
     const box = await usual(facts);
@@ -199,6 +205,13 @@ describe('containerd', () => {
     expect(await box.calls()).toEqual(expect.arrayContaining([expect.stringMatching(/^systemctl restart containerd/)]));
   });
 
+  test('a containerd that had never run left the folder that it makes at its first start', async () => {
+    const box = await usual();
+    expect(brief(await containerRuntimeStep().run(box.context(spec())))[1]).toBe('claim /etc/cni');
+    await box.write('etc/cni/net.d/10-mine.conf', '');
+    expect(brief(await containerRuntimeStep().run(box.context(spec())))).not.toContain('claim /etc/cni');
+  });
+
   test('with its files written and not yet restarted it is not done', async () => {
     const box = await usual();
     const context = box.context(spec());
@@ -267,8 +280,8 @@ describe('programs and units', () => {
     expect(await kubeletServiceStep().undo(context)).toEqual([]);
   });
 
-  test('where there is no init system the kubelet is started before kubeadm', async () => {
+  test('where there is no init system the kubelet was started before its files were there, and the install failed', async () => {
     const box = await usual({ initSystem: 'none' });
-    expect(brief(await kubeletServiceStep().run(box.context(spec()))).at(-1)).toBe('start kubelet');
+    expect(brief(await kubeletServiceStep().run(box.context(spec()))).at(-1)).toBe('enable kubelet');
   });
 });
