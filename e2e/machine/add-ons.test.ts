@@ -1,35 +1,27 @@
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createAuthority } from '../lab/certificates.ts';
 import { createLabFolder } from '../lab/folders.ts';
-import { diffState, type MachineState } from '../lab/machine/state.ts';
-import { noMachines } from '../lab/machine.ts';
+import type { MachineState } from '../lab/machine/state.ts';
 import { type Registry, startRegistry } from '../lab/registry.ts';
-import { createTeardown } from '../lab/teardown.ts';
 import { toolsFolderWith } from '../lab/tools.ts';
 import { waitFor } from '../lab/wait.ts';
 import { addOnArtifacts } from './add-on-artifacts.ts';
 import { CLUSTER, type MachineEnv, startMachineEnv } from './env.ts';
+import { leftSince, OPERATION_MS, onMachines, stateOf } from './on-machines.ts';
 
 const VERSION = 'v1.36.3';
 const MANIFEST = '/etc/lab/kube-flannel.yml';
 const CA_FILE = '/etc/lab/registry-ca.crt';
 const VOLUMES = '/opt/local-path-provisioner';
 const BUSYBOX = 'docker.io/library/busybox:1.36';
-/** Without `make machine-tools` before it, the programs of two versions of Kubernetes are built here. */
-const SETUP_MS = 2_400_000;
-/** A machine that does other work beside it is slow; an operation that takes longer than this hangs. */
-const OPERATION_MS = 900_000;
 
-const impossible = noMachines();
-const teardown = createTeardown();
 let env: MachineEnv;
 let registry: Registry;
 /** Before the cluster, with the agent there and registered. */
 let pristine: MachineState;
 
-beforeAll(async () => {
-  if (impossible !== undefined) return;
+onMachines(async (teardown) => {
   // The provisioner's image comes from a private registry, all others from the artifacts.
   const artifacts = await addOnArtifacts(VERSION, /local-path-provisioner/);
   teardown.defer(artifacts.remove);
@@ -45,10 +37,6 @@ beforeAll(async () => {
   registry = await startRegistry({ bin, dir: join(place.path, 'registry'), address: env.machine.host, authority });
   teardown.defer(registry.stop);
   for (const archive of artifacts.others) await registry.push(archive);
-}, SETUP_MS);
-afterAll(() => teardown.run(), SETUP_MS);
-beforeEach((context) => {
-  if (impossible !== undefined) context.skip(impossible);
 });
 
 const spec = () => `apiVersion: v1alpha1
@@ -118,8 +106,7 @@ const folders = async () => (await env.machine.run(['ls', VOLUMES])).split('\n')
 describe('a cluster with flannel by its manifest and with local-path storage', () => {
   test('create: the node is Ready once the CNI of the manifest is there', { timeout: OPERATION_MS }, async () => {
     await env.connected();
-    await env.machine.settled();
-    pristine = await env.machine.snapshotState();
+    pristine = await stateOf(env.machine);
     await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--timeout=15m'], { input: spec() });
     const { status } = await env.lifecycle();
     expect(status).toMatchObject({ phase: 'Provisioned', operation: { type: 'Install', phase: 'Succeeded' } });
@@ -178,9 +165,7 @@ describe('a cluster with flannel by its manifest and with local-path storage', (
     expect(await folders()).toHaveLength(1);
     await env.ok(['infra', 'lifecycle', 'delete', CLUSTER, '--yes', '--timeout=15m']);
     expect((await env.lifecycle()).status.phase).toBe('Deleted');
-    await env.machine.settled();
-    const left = diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'));
-    expect(left).toEqual([]);
+    expect(await leftSince(pristine, env.machine)).toEqual([]);
     // Not on a disk, so not compared: the next cluster's pods would get addresses of this one.
     expect((await env.machine.exec(['test', '-e', '/run/flannel'])).code).toBe(1);
   });

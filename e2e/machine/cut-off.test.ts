@@ -1,29 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { longRun } from '../../test/support/counts.ts';
 import { noMachines } from '../lab/machine.ts';
 import { waitFor } from '../lab/wait.ts';
 import { CLUSTER, type Lifecycle, type MachineEnv, startMachineEnv } from './env.ts';
-
-/** Without `make machine-tools` before it, the programs of two versions of Kubernetes are built here. */
-const SETUP_MS = 2_400_000;
-const OPERATION_MS = 600_000;
-
-/** What stops this file from running; a skipped test says it. */
-const reason = longRun ? noMachines() : 'takes 25 minutes: with make attacks';
+import { OPERATION_MS, onMachines } from './on-machines.ts';
 
 let env: MachineEnv;
-beforeAll(async () => {
-  if (reason !== undefined) return;
-  env = await startMachineEnv();
-  await env.connected();
-}, SETUP_MS);
-afterAll(async () => {
-  await env?.stop();
-}, SETUP_MS);
-beforeEach((context) => {
-  if (reason !== undefined) context.skip(reason);
-});
+onMachines(
+  async (teardown) => {
+    env = await startMachineEnv();
+    teardown.defer(env.stop);
+    await env.connected();
+  },
+  longRun ? noMachines() : 'takes 25 minutes: with make attacks',
+);
 
 const [OLD, NEW] = ['v1.35.4', 'v1.36.3'];
 const SPEC = `apiVersion: v1alpha1

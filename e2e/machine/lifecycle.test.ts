@@ -1,40 +1,32 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { verifyChain } from '../../src/kube/audit-chain.ts';
 import type { AuditEntry } from '../../src/kube/lifecycle.ts';
 import { type ArtifactServer, serveArtifacts } from '../lab/artifact-server.ts';
 import { artifactsFolder } from '../lab/artifacts.ts';
 import { createAuthority } from '../lab/certificates.ts';
 import { createLabFolder } from '../lab/folders.ts';
-import { diffState, type MachineState } from '../lab/machine/state.ts';
-import { noMachines } from '../lab/machine.ts';
+import type { MachineState } from '../lab/machine/state.ts';
 import { type Registry, startRegistry } from '../lab/registry.ts';
-import { createTeardown } from '../lab/teardown.ts';
 import { toolsFolderWith } from '../lab/tools.ts';
 import { waitFor } from '../lab/wait.ts';
 import { brokenArtifacts } from './broken-artifacts.ts';
 import { ARTIFACTS, CLUSTER, type Lifecycle, type MachineEnv, startMachineEnv } from './env.ts';
+import { leftSince, OPERATION_MS, onMachines, stateOf } from './on-machines.ts';
 
 const OLD = 'v1.35.4';
 const NEW = 'v1.36.3';
 const BROKEN = '/opt/broken-artifacts';
-/** Without `make machine-tools` before it, the programs of two versions of Kubernetes are built here. */
-const SETUP_MS = 2_400_000;
-/** A machine that does other work beside it is slow; an operation that takes longer than this hangs. */
-const OPERATION_MS = 900_000;
 
-const impossible = noMachines();
 /** Signs the certificates of the registry and of the server of artifacts. */
 const authority = createAuthority('fairlead-lab-supply-ca');
 const CA_FILE = '/etc/fairlead-supply-ca.crt';
-const teardown = createTeardown();
 let env: MachineEnv;
 /** Before the first cluster, with the agent there and registered. */
 let pristine: MachineState;
 
-beforeAll(async () => {
-  if (impossible !== undefined) return;
+const teardown = onMachines(async (teardown) => {
   const broken = await brokenArtifacts(NEW);
   teardown.defer(broken.remove);
   env = await startMachineEnv({
@@ -44,10 +36,6 @@ beforeAll(async () => {
     flags: [`--target-ca-file=${CA_FILE}`],
   });
   teardown.defer(env.stop);
-}, SETUP_MS);
-afterAll(() => teardown.run(), SETUP_MS);
-beforeEach((context) => {
-  if (impossible !== undefined) context.skip(impossible);
 });
 
 const spec = (more = '') => `apiVersion: v1alpha1
@@ -152,8 +140,7 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     await env.connected();
     expect((await env.lifecycle()).status).toMatchObject({ phase: 'NotInitialised' });
     expect(await infra('clusters')).toContain(CLUSTER);
-    await env.machine.settled();
-    pristine = await env.machine.snapshotState();
+    pristine = await stateOf(env.machine);
   });
 
   test('a wrong spec is refused with its fields, and nothing happens', async () => {
@@ -169,7 +156,7 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     const said = await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--dry-run=server'], { input: spec() });
     expect(said).toContain('kubeadm init');
     expect(said).toContain('/etc/cni/net.d');
-    expect(diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'))).toEqual([]);
+    expect(await leftSince(pristine, env.machine)).toEqual([]);
   });
 
   test('create: the node is Ready, a pod runs, and kubectl reaches it through the parent', { timeout: OPERATION_MS }, async () => {
@@ -303,9 +290,7 @@ describe('a machine becomes a cluster, through the tunnel', () => {
   test('delete leaves the machine as it was before', { timeout: OPERATION_MS }, async () => {
     await infra('lifecycle', 'delete', CLUSTER, '--yes', '--timeout=15m');
     expect((await env.lifecycle()).status.phase).toBe('Deleted');
-    await env.machine.settled();
-    const left = diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'));
-    expect(left).toEqual([]);
+    expect(await leftSince(pristine, env.machine)).toEqual([]);
   });
 
   let registry: Registry;

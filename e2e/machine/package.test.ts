@@ -1,38 +1,30 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { agentPackage } from '../lab/agent-package.ts';
 import { diffState, type MachineState } from '../lab/machine/state.ts';
-import { type Machine, noMachines, startMachine } from '../lab/machine.ts';
+import { type Machine, startMachine } from '../lab/machine.ts';
 import { waitFor } from '../lab/wait.ts';
+import { onMachines } from './on-machines.ts';
 
-const impossible = noMachines();
 const UNIT = 'fairlead-agent.service';
 const STATE = '/var/lib/fairlead-agent';
 const CONFIG = '/etc/fairlead-agent';
-const BUILD_MS = 600_000;
 
 describe('the .deb of the agent on a machine without Node.js', () => {
-  beforeEach((context) => {
-    if (impossible !== undefined) context.skip(impossible);
-  });
-  let out: string | undefined;
   let deb: string;
   let machine: Machine;
   let pristine: MachineState;
 
-  beforeAll(async () => {
-    if (impossible !== undefined) return;
-    out = mkdtempSync(join(tmpdir(), 'fairlead-package-'));
+  onMachines(async (teardown) => {
+    const out = mkdtempSync(join(tmpdir(), 'fairlead-package-'));
+    teardown.defer(() => rmSync(out, { recursive: true, force: true }));
     deb = await agentPackage(out);
     machine = await startMachine({ name: 'edge-1' });
+    teardown.defer(machine.stop);
     pristine = await machine.snapshotState();
     await machine.copyIn(deb, '/srv/fairlead-agent.deb');
-  }, BUILD_MS);
-  afterAll(async () => {
-    await machine?.stop();
-    if (out) rmSync(out, { recursive: true, force: true });
   });
 
   const property = async (name: string) => (await machine.run(['systemctl', 'show', '-p', name, '--value', UNIT])).trim();

@@ -1,13 +1,10 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { diffState, type MachineState } from '../lab/machine/state.ts';
-import { noMachines } from '../lab/machine.ts';
+import { describe, expect, test } from 'vitest';
+import type { MachineState } from '../lab/machine/state.ts';
 import { waitFor } from '../lab/wait.ts';
 import { CLUSTER, type MachineEnv, startMachineEnv } from './env.ts';
+import { leftSince, OPERATION_MS, onMachines, stateOf } from './on-machines.ts';
 
 const VERSION = 'v1.36.3';
-/** Without `make machine-tools` before it, the programs of Kubernetes are built here. */
-const SETUP_MS = 2_400_000;
-const OPERATION_MS = 900_000;
 const SPEC = `apiVersion: v1alpha1
 kind: Cluster
 spec:
@@ -15,18 +12,13 @@ spec:
   networking: {podSubnet: 10.244.0.0/16, svcSubnet: 10.245.0.0/16}
 `;
 
-const impossible = noMachines();
 let env: MachineEnv;
 /** Before the cluster, with the agent there and registered. */
 let pristine: MachineState;
 
-beforeAll(async () => {
-  if (impossible !== undefined) return;
+onMachines(async (teardown) => {
   env = await startMachineEnv({ init: 'none' });
-}, SETUP_MS);
-afterAll(() => env?.stop(), SETUP_MS);
-beforeEach((context) => {
-  if (impossible !== undefined) context.skip(impossible);
+  teardown.defer(env.stop);
 });
 
 const infra = (...args: string[]) => env.ok(['infra', ...args]);
@@ -76,7 +68,7 @@ describe('a machine without systemd becomes a cluster', () => {
     await env.connected();
     expect((await env.lifecycle()).status).toMatchObject({ phase: 'NotInitialised' });
     expect(await pids('containerd')).toEqual([]);
-    pristine = await env.machine.snapshotState();
+    pristine = await stateOf(env.machine);
   });
 
   test('create: the agent runs containerd and kubelet; a pod runs, and kubectl reaches it through the parent', {
@@ -137,8 +129,7 @@ describe('a machine without systemd becomes a cluster', () => {
   test('delete leaves the machine as it was before, and no process', { timeout: OPERATION_MS }, async () => {
     await infra('lifecycle', 'delete', CLUSTER, '--yes', '--timeout=15m');
     expect((await env.lifecycle()).status.phase).toBe('Deleted');
-    const left = diffState(pristine, await env.machine.snapshotState()).filter((line) => !line.includes('/var/lib/fairlead-agent'));
-    expect(left).toEqual([]);
+    expect(await leftSince(pristine, env.machine)).toEqual([]);
     expect(await env.machine.run(['find', '/sys/fs/cgroup', '-type', 'd', '-name', 'kubepods*'])).toBe('');
     // Nobody runs containerd here without a cluster, nor does an agent that comes later: it would be asked for images.
     const agent = await env.agentPid();
