@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** Where whole machines boot. They mostly wait, so hack/test.ts runs them beside the unit tests. */
+/** Where whole machines boot. */
 const machine = ['e2e/machine/**/*.test.ts', 'e2e/lab/machine.test.ts'];
 const e2e = {
   environment: 'node',

@@ -1,9 +1,8 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { createInterface } from 'node:readline';
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { runSuite, type Tally } from './suites.ts';
 
-// node hack/test.ts [types] [lint] [imports] [unit] [machine] [e2e]    default: all of them; machine, which mostly waits, beside unit
+// node hack/test.ts [types] [lint] [imports] [unit] [e2e] [machine]    default: all of them, in this order; machine: the tests on real machines
 // node hack/test.ts attacks                                            the tests named after rows of the list of attacks (R1: ...), with long counts
 //
 // The last line counts everything: "N passed, N failed, N skipped". Exit code 0 only when something passed and nothing failed.
@@ -16,7 +15,7 @@ const commands: Record<string, { title: string; args: readonly string[] }> = {
   lint: { title: 'lint and format', args: ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'] },
   imports: { title: 'import rules', args: ['hack/check-imports.ts'] },
 };
-const suites = ['unit', 'machine', 'e2e'];
+const suites = ['unit', 'e2e', 'machine'];
 const attackRows = /(^|\s)R\d+:/;
 
 function runCheck({ title, args }: { title: string; args: readonly string[] }): Tally {
@@ -32,24 +31,6 @@ async function run(part: string): Promise<Tally> {
   if (command) return runCheck(command);
   console.log(`\n== ${part} tests`);
   return runSuite(part);
-}
-
-/** Runs a part in a process of its own; each line that it prints gets the part's name in front. */
-function runBeside(part: string): Promise<Tally> {
-  const child = spawn(process.execPath, ['hack/test.ts', part], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
-  let tally: Tally | undefined;
-  child.on('message', (message) => {
-    tally = message as Tally;
-  });
-  if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => console.log(line && `${part} | ${line}`));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      if (tally) return resolve(tally);
-      console.log(`FAILED ${part} tests: ended with ${signal ?? `exit code ${code}`}`);
-      resolve({ passed: 0, failed: 1, skipped: 0 });
-    });
-  });
 }
 
 const parts = process.argv.slice(2);
@@ -70,13 +51,7 @@ if (parts.includes('attacks')) {
   process.env['FAIRLEAD_ATTACKS'] = 'long';
   for (const suite of suites) add(await runSuite(suite, { only: attackRows }));
 } else {
-  for (const part of parts.length > 0 ? parts : Object.keys(commands)) add(await run(part));
-  if (parts.length === 0) {
-    for (const tally of await Promise.all([run('unit'), runBeside('machine')])) add(tally);
-    add(await run('e2e'));
-  }
+  for (const part of parts.length > 0 ? parts : [...Object.keys(commands), ...suites]) add(await run(part));
 }
-// To runBeside, which counts it.
-await new Promise((sent) => (process.send ? process.send(total, sent) : sent(undefined)));
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
