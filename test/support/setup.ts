@@ -1,4 +1,8 @@
+import fc from 'fast-check';
 import { vi } from 'vitest';
+import { seed } from './counts.ts';
+
+fc.configureGlobal({ seed });
 
 // Tests wait for conditions, and a busy machine takes longer than vitest's one second.
 const { waitFor } = vi;

@@ -1,6 +1,8 @@
 /** Words that YAML 1.1 or 1.2 reads as something else than text. */
 const RESERVED = new Set(['y', 'n', 'yes', 'no', 'on', 'off', 'true', 'false', 'null']);
 const PLAIN = /^[A-Za-z][A-Za-z0-9_./-]{0,127}$/;
+/** An exponent alone is text by YAML 1.1 and 1.2, and a number to some readers of 1.1 (npm's yaml reads e0 as NaN). */
+const EXPONENT = /^e-?[0-9]+$/i;
 
 /**
  * A JSON value as YAML text in block style. Every string that is not plainly a word is written as in JSON, which is YAML too. A writer of our
@@ -48,9 +50,14 @@ function writeBlock(block: Block, first: string, indent: string, lines: string[]
 
 function scalar(value: unknown): string {
   if (Array.isArray(value)) return '[]';
-  if (typeof value === 'string') return PLAIN.test(value) && !RESERVED.has(value.toLowerCase()) ? value : quoted(value);
+  if (typeof value === 'string') return isWord(value) ? value : quoted(value);
   if (typeof value === 'object' && value !== null) return '{}';
   return JSON.stringify(value) ?? 'null';
+}
+
+/** True for text that every reader takes as text without quotes. */
+function isWord(text: string): boolean {
+  return PLAIN.test(text) && !RESERVED.has(text.toLowerCase()) && !EXPONENT.test(text);
 }
 
 /** JSON lets some characters stand as they are that YAML wants escaped. */

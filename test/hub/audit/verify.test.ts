@@ -1,15 +1,16 @@
 import { execFile } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { copyFile, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { seal } from '../../../src/hub/audit/chain.ts';
 import { verifyChain } from '../../../src/hub/audit/verify.ts';
+import { drawing } from '../../support/counts.ts';
 import { entry, logOf, upTo } from './entries.ts';
 import { folder } from './folder.ts';
 
 const run = promisify(execFile);
+const randomInt = drawing();
 const CLI = new URL('../../../hack/audit-verify.ts', import.meta.url).pathname;
 
 /** A way to falsify a log, and what verifyChain may call it. `lines` are without newlines. */

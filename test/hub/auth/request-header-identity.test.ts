@@ -142,7 +142,7 @@ describe('against the reader of Kubernetes itself', () => {
 
   test('R2: 500 generated requests give the identity that Kubernetes reads', { timeout: 300_000 }, async () => {
     const binary = await oracle();
-    const generated = fc.sample(headers, { numRuns: 481, seed: Number(process.env['FAIRLEAD_SEED'] ?? 42) });
+    const generated = fc.sample(headers, { numRuns: 481 });
     const fixed = [
       [],
       ['X-Remote-User: first', 'X-Remote-User: second'],
