@@ -41,6 +41,8 @@ export function connection(wire: Wire, id: Varint, address: string): Connection 
   let wanted = false;
   /** The peer knows the connection. */
   let open = true;
+  /** The peer has forgotten it, and all that came from it was read. */
+  let over = false;
   let ended = false;
   let paused = false;
   let pending: { bytes: Buffer; sent: number; done: () => void } | undefined;
@@ -72,10 +74,17 @@ export function connection(wire: Wire, id: Varint, address: string): Connection 
     },
   };
   const write = (bytes: Buffer, done: () => void) => {
-    // When the peer has ended the connection, the bytes wait until the stream is destroyed: an error now would lose what is yet to be read.
+    // When the peer has ended the connection, the bytes wait until all was read: an error now would lose what is yet to be read.
     pending = { bytes, sent: 0, done };
-    if (bytes.length === 0 && open) done();
+    if (over) letGo();
+    else if (bytes.length === 0 && open) done();
     else if (!paused) wire.outbox.ready(sender);
+  };
+  /** What is written now reaches nobody. */
+  const letGo = () => {
+    const done = pending?.done;
+    pending = undefined;
+    done?.();
   };
   const finishReading = () => {
     ended = true;
@@ -118,7 +127,11 @@ export function connection(wire: Wire, id: Varint, address: string): Connection 
   // An error is for the user of the stream; one that came before there was a user must not end the process.
   stream.on('error', () => {});
   stream.once('end', () => {
-    if (!open) stream.destroy();
+    if (open) return;
+    over = true;
+    // At the hub TLS may lie over the stream, which holds bytes that its reader has not taken yet, and loses them when the stream is destroyed under it. Its user ends the stream.
+    if (wire.lingerMs > 0) letGo();
+    else stream.destroy();
   });
 
   return {

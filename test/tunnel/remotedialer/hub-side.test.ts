@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { connect as connectTLS, createSecureContext, TLSSocket } from 'node:tls';
 import { expect, test, vi } from 'vitest';
+import { issueCertificate } from '../../../src/hub/certificates/x509.ts';
 import { TargetError } from '../../../src/tunnel/target-error.ts';
 import { cleanUp } from '../../support/clean-up.ts';
 import { closedPort, echo, failure, hub, rawHandshake, take, target, text } from './ends.ts';
@@ -77,6 +79,42 @@ test('end() leaves the answer time to come: there is no half close', async () =>
   stream.end('request');
   expect(await text(stream)).toBe('the whole answer');
   await vi.waitFor(() => expect(session.connections()).toBe(0));
+});
+
+test('what came through TLS before its end is read whole, however late', async () => {
+  const { ws, session } = await (await hub(clean)).agent();
+  peerAgent(ws, { signal: clean.signal() });
+  const times = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 3_600_000) };
+  const ca = issueCertificate({ commonName: 'ca', ca: true, ...times });
+  const { cert, key } = issueCertificate({ commonName: 'target', altNames: ['127.0.0.1'], usages: ['serverAuth'], issuer: ca, ...times });
+  const context = createSecureContext({ cert, key });
+  const { port, sockets } = await target(clean, (raw) => {
+    new TLSSocket(raw, { isServer: true, secureContext: context }).end('answer'.repeat(1_000));
+  });
+  const line = session.connect('127.0.0.1', port);
+  const secured = connectTLS({ socket: line, host: '127.0.0.1', ca: ca.cert });
+  await once(secured, 'secureConnect');
+  // The target is gone, the agent has said so, and nothing has been read yet.
+  await vi.waitFor(() => expect([sockets.size, session.connections()]).toEqual([0, 0]));
+  await vi.waitFor(() => expect(line.readableEnded).toBe(true));
+  expect(await text(secured)).toBe('answer'.repeat(1_000));
+  secured.end();
+  await vi.waitFor(() => expect(line.destroyed).toBe(true));
+});
+
+test('what is written after the target ended goes nowhere, and holds nobody up', async () => {
+  const { ws, session } = await (await hub(clean)).agent();
+  const agent = peer(ws);
+  const stream = session.connect('127.0.0.1', 443);
+  await agent.frame(({ type }) => type === CONNECT);
+  agent.send(2n, ERROR, 'EOF');
+  await vi.waitFor(() => expect(session.connections()).toBe(0));
+  const written = new Promise((resolve) => void stream.write(Buffer.alloc(1 << 20), resolve));
+  expect(await text(stream)).toBe('');
+  await written;
+  stream.end('more');
+  await vi.waitFor(() => expect(stream.destroyed).toBe(true));
+  expect(agent.frames.filter(({ type }) => type === DATA)).toEqual([]);
 });
 
 test('after end() a target that says nothing is left alone after a while', async () => {
