@@ -70,10 +70,8 @@ describe('a cluster that registers with a bootstrap token of the group', () => {
     expect(lines.sort()).toEqual(
       [
         `clusterregistrationrequests.clusters.clusternet.io [] [${own}] [get patch update]`,
-        'managedclusters.clusters.clusternet.io [] [] [list watch]',
-        'managedclusters.clusters.clusternet.io [] [mine] [get patch update]',
+        'managedclusters.clusters.clusternet.io [] [mine] [get]',
         'managedclusters.clusters.clusternet.io/status [] [mine] [get patch update]',
-        `sockets.proxies.clusternet.io [] [${mine.id}] [get]`,
         `sockets.proxies.clusternet.io/attach [] [${mine.id}] [create]`,
       ].sort(),
     );

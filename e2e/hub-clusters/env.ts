@@ -62,7 +62,7 @@ export async function clustersEnv(): Promise<ClustersEnv> {
     const connections = new Map<string, Connection>();
     const clusters = clusterRoom({
       client,
-      connections: { get: (id) => connections.get(id), onChange: () => undefined },
+      connections: { get: (id) => connections.get(id) },
       settings: {
         ...DEFAULT_CLUSTER_SETTINGS,
         unknownAfterMs: 1_000,

@@ -13,6 +13,7 @@ type AuditLine = {
   user: { username: string };
   responseStatus: { code: number };
   objectRef?: { name?: string; subresource?: string };
+  annotations?: Record<string, string>;
 };
 
 /** Lines of the audit log, which goes to stdout and so into the log of the replica. */
@@ -84,6 +85,7 @@ export function actingTests(env: HubEnv): void {
       user: { username: 'fairlead-admin' },
       responseStatus: { code: 201 },
       objectRef: { name: node.name, subresource: 'restart' },
+      annotations: { [`${GROUP}/operation`]: name },
     });
 
     const scraper = await env.hub.client(0, { token: await env.lab.serviceAccountToken('default', 'scraper') });
@@ -95,9 +97,22 @@ export function actingTests(env: HubEnv): void {
   });
 
   test('options come as JSON, as YAML, without a Content-Type, or as query parameters', async () => {
+    const before = env.lab.ec2.gate.calls().length;
     const json = await post(restartPath('worker-2'), { kind: 'RestartOptions', apiVersion: `${GROUP}/v1`, reason: 'as JSON', hard: true });
     expect(json).toMatchObject({ status: 201, object: { spec: { reason: 'as JSON', hard: true } } });
-    await ended(env.lab, json.object.metadata.name);
+    // EC2 has no hard restart: it is a stop by force and a start.
+    const { instanceID } = env.lab.node(2);
+    const hard = await ended(env.lab, json.object.metadata.name);
+    expect(hard.status).toMatchObject({ phase: 'Succeeded', calls: [{ action: 'StopHard' }, { action: 'Start' }] });
+    const calls = env.lab.ec2.gate
+      .calls()
+      .slice(before)
+      .filter(({ instanceIDs }) => instanceIDs.includes(instanceID));
+    expect(calls.map(({ action, force }) => [action, force])).toEqual([
+      ['StopInstances', true],
+      ['StartInstances', false],
+    ]);
+    expect(await env.lab.ec2.state(instanceID)).toBe('running');
     const yaml = await post(restartPath('worker-2'), 'reason: as YAML\ntimeoutSeconds: 120\n', 'application/yaml');
     expect(yaml).toMatchObject({ status: 201, object: { spec: { reason: 'as YAML', timeoutSeconds: 120 } } });
     await ended(env.lab, yaml.object.metadata.name);

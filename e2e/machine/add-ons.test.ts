@@ -70,6 +70,7 @@ const get = async <T>(...args: string[]) => JSON.parse(await kubectl(['get', '-o
 
 type Condition = { type: string; status: string; reason: string; lastTransitionTime: string };
 type Node = { spec: { podCIDR: string }; status: { conditions: Condition[] } };
+type Deployment = { status: { availableReplicas?: number } };
 type Pod = {
   metadata: { name: string };
   spec: { hostNetwork?: boolean; containers: { image: string }[] };
@@ -111,6 +112,8 @@ describe('a cluster with flannel by its manifest and with local-path storage', (
     const { status } = await env.lifecycle();
     expect(status).toMatchObject({ phase: 'Provisioned', operation: { type: 'Install', phase: 'Succeeded' } });
     expect(status.conditions).toContainEqual(expect.objectContaining({ type: 'CniAddonReady', status: 'True' }));
+    const provisioner = ['deployment', 'local-path-provisioner', '-n', 'local-path-storage'];
+    expect(await get<Deployment>(...provisioner)).toMatchObject({ status: { availableReplicas: 1 } });
     expect(await env.machine.run(['ls', '/etc/cni/net.d'])).toBe('10-flannel.conflist\n');
     const node = await get<Node>('node', CLUSTER);
     const [flannel] = (await get<{ items: Pod[] }>('pods', '-n', 'kube-flannel')).items;

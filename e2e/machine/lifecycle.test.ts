@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -13,6 +14,7 @@ import { toolsFolderWith } from '../lab/tools.ts';
 import { waitFor } from '../lab/wait.ts';
 import { brokenArtifacts } from './broken-artifacts.ts';
 import { ARTIFACTS, CLUSTER, type Lifecycle, type MachineEnv, startMachineEnv } from './env.ts';
+import { followedWhile, writtenAfterSnapshot } from './meanwhile.ts';
 import { leftSince, OPERATION_MS, onMachines, stateOf } from './on-machines.ts';
 
 const OLD = 'v1.35.4';
@@ -87,6 +89,9 @@ const greeted = (address: string) =>
   });
 
 const infra = (...args: string[]) => env.ok(['infra', ...args]);
+/** What the API server shows to who connects to it. */
+const served = async () =>
+  new X509Certificate(await env.machine.run(['sh', '-c', 'echo | openssl s_client -connect 127.0.0.1:6443 2>/dev/null | openssl x509']));
 const condition = ({ status }: Lifecycle, type: string) => status.conditions?.find((one) => one.type === type);
 
 async function create(): Promise<void> {
@@ -159,8 +164,10 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     expect(await leftSince(pristine, env.machine)).toEqual([]);
   });
 
-  test('create: the node is Ready, a pod runs, and kubectl reaches it through the parent', { timeout: OPERATION_MS }, async () => {
-    await create();
+  test('create: its log is followed meanwhile, the node is Ready, a pod runs, and kubectl reaches it through the parent', {
+    timeout: OPERATION_MS,
+  }, async () => {
+    await followedWhile(env, ['binaries', 'images', 'control-plane'], create);
     const { status } = await env.lifecycle();
     expect(status).toMatchObject({ phase: 'Provisioned', kubernetesVersion: OLD, operation: { type: 'Install', phase: 'Succeeded' } });
     expect(status.operation?.requestedBy).toBe('fairlead-admin');
@@ -192,20 +199,23 @@ describe('a machine becomes a cluster, through the tunnel', () => {
   test('patch: another name in the certificate of the API server, and no workloads', { timeout: OPERATION_MS }, async () => {
     const named = ['--set', 'apiServer.certSANs=edge-1.example.com,edge-2.example.com'];
     await infra('lifecycle', 'patch', CLUSTER, ...named, '--set', 'disableWorkloads=true', '--timeout=10m');
-    const served = 'echo | openssl s_client -connect 127.0.0.1:6443 2>/dev/null | openssl x509 -noout -ext subjectAltName';
-    expect(await env.machine.run(['sh', '-c', served])).toMatch(/DNS:edge-1\.example\.com.*DNS:edge-2\.example\.com/);
+    expect((await served()).subjectAltName).toMatch(/DNS:edge-1\.example\.com.*DNS:edge-2\.example\.com/);
     await waitFor(async () => (await env.lifecycle()).status.unschedulable === true, { what: 'the node to be cordoned' });
     await infra('lifecycle', 'patch', CLUSTER, '--set', 'disableWorkloads=false', '--timeout=10m');
     await waitFor(async () => (await env.lifecycle()).status.unschedulable !== true, { what: 'the node to be schedulable again' });
   });
 
   test('rotate: certificates of a day are new afterwards, and served', { timeout: OPERATION_MS }, async () => {
-    const certificate = async () =>
-      await env.machine.run(['openssl', 'x509', '-in', '/etc/kubernetes/pki/apiserver.crt', '-noout', '-serial']);
-    const before = await certificate();
+    const before = await served();
     expect(await infra('certs', CLUSTER)).toContain('apiserver');
     await infra('certs', CLUSTER, '--rotate', '--timeout=10m');
-    expect(await certificate()).not.toBe(before);
+    const after = await served();
+    expect(after.serialNumber).not.toBe(before.serialNumber);
+    expect(after.serialNumber).toBe(new X509Certificate(await env.machine.readFile('/etc/kubernetes/pki/apiserver.crt')).serialNumber);
+    // kubeadm takes the begin from the CA, which is as old as the cluster.
+    const hours = (after.validToDate.getTime() - after.validFromDate.getTime()) / 3_600_000;
+    expect(hours).toBeGreaterThan(23.5);
+    expect(hours).toBeLessThan(25);
     await nodeReady(OLD);
   });
 
@@ -220,7 +230,7 @@ describe('a machine becomes a cluster, through the tunnel', () => {
   test('R64: an upgrade to an image that does not run is undone: etcd is as it was, the old version runs', {
     timeout: OPERATION_MS,
   }, async () => {
-    const { code, stderr } = await env.kubectl([
+    const upgrade = env.kubectl([
       'infra',
       'lifecycle',
       'upgrade',
@@ -233,12 +243,17 @@ describe('a machine becomes a cluster, through the tunnel', () => {
       'upgrade.componentTimeout=90s',
       '--timeout=15m',
     ]);
+    const [{ code, stderr }] = await Promise.all([upgrade, writtenAfterSnapshot(env, 'lost')]);
     expect(code).not.toBe(0);
     expect(stderr).toContain('upgrade');
     const after = await ended();
     expect(after.status.operation).toMatchObject({ type: 'Upgrade', phase: 'Failed' });
     await nodeReady(OLD);
     expect(await env.inside(['get', 'configmap', 'kept', '-o', 'jsonpath={.data.a}'])).toBe('b');
+    // kubeadm puts its manifests back itself, and leaves etcd's data: only the snapshot takes this away.
+    const names = (await env.inside(['get', 'configmaps', '-o', 'jsonpath={.items[*].metadata.name}'])).split(' ');
+    expect(names).toContain('kept');
+    expect(names).not.toContain('lost');
     expect(after.spec?.version).toBe(OLD);
     expect(await env.machine.run(['kubeadm', 'version', '-o', 'short'])).toContain(OLD);
   });
@@ -256,15 +271,25 @@ describe('a machine becomes a cluster, through the tunnel', () => {
   });
 
   test('drift: a changed file is told, and put back on request', { timeout: OPERATION_MS }, async () => {
-    const path = '/etc/sysctl.d/99-fairlead.conf';
-    const files = (await env.machine.run(['sh', '-c', 'ls /etc/sysctl.d/*fairlead* /etc/sysctl.d/*kubernetes* 2>/dev/null || true']))
-      .split('\n')
-      .filter(Boolean);
-    const file = files[0] ?? path;
+    const file = '/etc/sysctl.d/99-fairlead-cluster.conf';
+    const filesUnchanged = async (status: 'True' | 'False') =>
+      await waitFor(
+        async () => {
+          const now = await env.lifecycle();
+          return condition(now, 'FilesUnchanged')?.status === status && now;
+        },
+        { what: `FilesUnchanged to be ${status}`, timeout: 120_000, interval: 500 },
+      );
+    await filesUnchanged('True');
     const was = (await env.machine.readFile(file)).toString('utf8');
     await env.machine.run(['sh', '-c', `echo '# by hand' >> ${file}`]);
+    // It looks every five minutes, and when it starts.
+    await env.killAgent();
+    expect((await filesUnchanged('False')).status.drift).toEqual([{ path: file, problem: 'changed' }]);
+    await env.connected();
     await infra('lifecycle', 'repair', CLUSTER, '--timeout=5m');
     expect((await env.machine.readFile(file)).toString('utf8')).toBe(was);
+    expect((await filesUnchanged('True')).status.drift).toBeUndefined();
   });
 
   test('the history holds everything, its chain verifies, and a change is found', async () => {
@@ -347,5 +372,11 @@ describe('a machine becomes a cluster, through the tunnel', () => {
     expect(log).not.toContain(registry.password);
     expect(log).not.toContain((await env.machine.readFile('/etc/fairlead-agent/bootstrap-token')).toString('utf8').trim());
     expect(readFileSync(join(env.parent.dir, 'kube-apiserver.log'), 'utf8')).not.toContain('PRIVATE KEY');
+  });
+
+  test('delete leaves the machine as it was before both clusters', { timeout: OPERATION_MS }, async () => {
+    await infra('lifecycle', 'delete', CLUSTER, '--yes', '--timeout=15m');
+    expect((await env.lifecycle()).status.phase).toBe('Deleted');
+    expect(await leftSince(pristine, env.machine)).toEqual([]);
   });
 });

@@ -4,12 +4,13 @@ import { waitFor } from '../lab/wait.ts';
 import { CLUSTER, type MachineEnv, startMachineEnv } from './env.ts';
 import { leftSince, OPERATION_MS, onMachines, stateOf } from './on-machines.ts';
 
-const VERSION = 'v1.36.3';
+const [OLD, NEW] = ['v1.35.4', 'v1.36.3'];
 const SPEC = `apiVersion: v1alpha1
 kind: Cluster
 spec:
-  version: ${VERSION}
+  version: ${OLD}
   networking: {podSubnet: 10.244.0.0/16, svcSubnet: 10.245.0.0/16}
+  certificates: {validityPeriod: 24h}
 `;
 
 let env: MachineEnv;
@@ -35,6 +36,9 @@ async function only(name: string): Promise<string> {
 }
 /** Processes of the cluster that shall go on whatever happens to those that look after them. */
 const containers = () => Promise.all(['etcd', 'kube-apiserver', 'kube-controller', 'kube-scheduler', 'kube-proxy', 'hello'].map(only));
+
+/** Of those, the ones that a patch of the API server and the kubelet leaves alone. */
+const STAYING = ['etcd', 'kube-proxy', 'hello'];
 
 /** Kills processes at once, and waits until each of the names is there again as one other process. */
 async function killed(names: readonly string[], also: readonly string[] = []): Promise<void> {
@@ -76,7 +80,7 @@ describe('a machine without systemd becomes a cluster', () => {
   }, async () => {
     await env.ok(['infra', 'lifecycle', 'create', CLUSTER, '-f', '-', '--timeout=15m'], { input: SPEC });
     const { status } = await env.lifecycle();
-    expect(status).toMatchObject({ phase: 'Provisioned', kubernetesVersion: VERSION, operation: { type: 'Install', phase: 'Succeeded' } });
+    expect(status).toMatchObject({ phase: 'Provisioned', kubernetesVersion: OLD, operation: { type: 'Install', phase: 'Succeeded' } });
     await env.grantInside();
     await env.inside(['wait', '--for=condition=Ready', `node/${CLUSTER}`, '--timeout=60s']);
     await env.inside(['run', 'hello', '--image=fairlead.test/hello:1', '--image-pull-policy=Never', '--port=8080']);
@@ -124,6 +128,45 @@ describe('a machine without systemd becomes a cluster', () => {
     await greeted();
     await Promise.all(['containerd', 'kubelet'].map(only));
     expect(await env.machine.run(['ps', '-e', '-o', 'stat='])).not.toMatch(/^Z/m);
+  });
+
+  test('patch: the kubelet begins anew with its flag, the API server with its name; pods go on', { timeout: OPERATION_MS }, async () => {
+    const [kubelet, pods] = [await only('kubelet'), await Promise.all(STAYING.map(only))];
+    await infra(
+      'lifecycle',
+      'patch',
+      CLUSTER,
+      '--set=extraArgs.kubelet.v=3',
+      '--set=apiServer.certSANs=edge-1.example.com',
+      '--timeout=10m',
+    );
+    expect(await only('kubelet')).not.toBe(kubelet);
+    expect(await env.machine.run(['ps', '-o', 'args=', '-p', await only('kubelet')])).toContain(' --v=3');
+    const served = 'echo | openssl s_client -connect 127.0.0.1:6443 2>/dev/null | openssl x509 -noout -ext subjectAltName';
+    expect(await env.machine.run(['sh', '-c', served])).toContain('DNS:edge-1.example.com');
+    await greeted();
+    expect(await Promise.all(STAYING.map(only))).toEqual(pods);
+  });
+
+  test('rotate: certificates are new, and served', { timeout: OPERATION_MS }, async () => {
+    const serial = 'echo | openssl s_client -connect 127.0.0.1:6443 2>/dev/null | openssl x509 -noout -serial';
+    const served = () => env.machine.run(['sh', '-c', serial]);
+    const before = await served();
+    await infra('certs', CLUSTER, '--rotate', '--timeout=10m');
+    expect(await served()).not.toBe(before);
+    await greeted();
+  });
+
+  test('upgrade to the next version; what was stored is there', { timeout: OPERATION_MS }, async () => {
+    await env.inside(['create', 'configmap', 'kept', '--from-literal=a=b']);
+    await infra('lifecycle', 'upgrade', CLUSTER, `--version=${NEW}`, '--timeout=15m');
+    const { status } = await env.lifecycle();
+    expect(status).toMatchObject({ kubernetesVersion: NEW, operation: { type: 'Upgrade', phase: 'Succeeded' } });
+    const kubelet = ['get', 'node', CLUSTER, '-o', 'jsonpath={.status.nodeInfo.kubeletVersion}'];
+    expect(await env.inside(kubelet)).toBe(NEW);
+    expect(await env.inside(['get', 'configmap', 'kept', '-o', 'jsonpath={.data.a}'])).toBe('b');
+    await greeted();
+    await Promise.all(['containerd', 'kubelet'].map(only));
   });
 
   test('delete leaves the machine as it was before, and no process', { timeout: OPERATION_MS }, async () => {

@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
-import { CHILD_CA_ANNOTATION, CLUSTERS_API, type ManagedCluster, registrationName } from '../../src/kube/clusternet.ts';
+import { CLUSTER_ID_LABEL, CLUSTERS_API, type ManagedCluster, registrationName } from '../../src/kube/clusternet.ts';
 import { type PeerAgent, peerAgent } from '../../test/tunnel/remotedialer/peer.ts';
 import { bootstrapToken } from '../lab/agent.ts';
 import { createApiClient, patch } from '../lab/api-client.ts';
+import { hubNamespace } from '../lab/hub-objects.ts';
 import type { Lab } from '../lab/lab.ts';
 import { waitFor } from '../lab/wait.ts';
 
@@ -58,8 +59,9 @@ export async function registerClusternet(parent: Lab, child: Lab, { id, name }: 
   parent.defer(agent.close);
   const managed = `${CLUSTERS_API}/namespaces/${status.dedicatedNamespace}/managedclusters/${status.managedClusterName}`;
   // clusternet verifies nothing; here an administrator says by which CA the child is known.
-  const annotations = { [CHILD_CA_ANNOTATION]: child.ca };
-  await parent.api.json('PATCH', managed, { body: { metadata: { annotations } }, contentType: patch.merge });
+  await parent.api.json('POST', `/api/v1/namespaces/${hubNamespace}/configmaps`, {
+    body: { metadata: { name: `child-${id}`, labels: { [CLUSTER_ID_LABEL]: id } }, data: { 'ca.crt': child.ca } },
+  });
   const heartbeat: NonNullable<ManagedCluster['status']> = {
     lastObservedTime: new Date().toISOString(),
     apiserverURL: child.apiServerURL,

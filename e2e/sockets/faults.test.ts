@@ -48,7 +48,7 @@ afterAll(async () => {
 const allBroken = (endings: readonly string[]) => expect([...new Set(endings)]).toEqual(['broken']);
 
 describe('processes that go away', () => {
-  test('R43, R44: the agent killed: 100 watches end within seconds, callers are told, and the child is reached soon after its start', async () => {
+  test('R43, R44: the agent killed: 100 watches end within 5 s, callers are told within 6 s, and the child is reached within 10 s of its start', async () => {
     const watches = await callers.watches(100);
     try {
       await agent.kill();
@@ -66,7 +66,7 @@ describe('processes that go away', () => {
     await agent.waitForTunnels(2);
   });
 
-  test('R40: a replica killed: requests go on by the other, and both have a tunnel again after its start', async () => {
+  test('R40: a replica killed: four of five requests at least go on by the other, none takes 15 s, and both have a tunnel again after its start', async () => {
     const requests = callers.steady();
     await hub.kill(0);
     await hub.start(0);
@@ -79,7 +79,7 @@ describe('processes that go away', () => {
     expect((await callers.ask()).status).toBe(200);
   });
 
-  test('R40: all of the hub killed: callers are told at once, and the child is reached soon after its start', async () => {
+  test('R40: all of the hub killed: callers are told within 5 s, and the child is reached within 15 s of its start', async () => {
     const watches = await callers.watches(20);
     try {
       await Promise.all([hub.kill(0), hub.kill(1)]);
@@ -129,7 +129,7 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     for (const [name, pid] of pids) before.set(name, { pid, usage: usageOf(pid) });
   });
 
-  test('R42: a frozen agent: callers are told within 12 s, Ready is Unknown within 30 s, and it is back within 5 s of its thaw', async () => {
+  test('R42: a frozen agent: callers are told within 13 s, Ready is Unknown within 33 s, and it is back within 8 s of its thaw', async () => {
     const watches = await callers.watches(20);
     const began = performance.now();
     agent.freeze();
@@ -161,7 +161,7 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     await agent.waitForTunnels(2);
   });
 
-  test('R42: packets lost without a sign: callers are told within 12 s, the agent comes back by itself', async (context) => {
+  test('R42: packets lost without a sign: callers are told within 13 s, the agent comes back by itself within 40 s', async (context) => {
     if (noNamespaces !== undefined || !uplink) return context.skip(noNamespaces ?? 'no link');
     const watch = kubectlWith(parent, await agent.kubeconfigFor({ user: 'dev' })).start(['get', 'pods', '-w']);
     try {
@@ -182,7 +182,7 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     await agent.waitForTunnels(2);
   });
 
-  test("R41: the parent's API server restarted: the tunnels are back by themselves", async () => {
+  test("R41: the parent's API server restarted: the tunnels are back by themselves within 60 s", async () => {
     await parent.restartApiServer();
     const began = performance.now();
     expect(await callers.usable(began, 90_000)).toBeLessThan(60_000);
@@ -205,7 +205,7 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     expect(await callers.usable(performance.now())).toBeLessThan(10_000);
   });
 
-  test('R38: readers that stop reading hold up nobody, cost little memory, and get everything in the end', async () => {
+  test('R38: readers that stop reading hold up nobody for 3 s, cost less than 150 MiB, and get everything in the end', async () => {
     const readers = await slowReader({ parent, child: child.lab, user: 'dev', path: await agent.proxyPath(), count: 4 });
     try {
       for (let request = 0; request < 30; request++) expect((await callers.ask()).took).toBeLessThan(3_000);
@@ -255,7 +255,7 @@ describe('hub and agent stay, and everything else goes wrong', () => {
     }
   });
 
-  test('R39: after all of that no descriptor and no memory stayed behind, in both replicas and the agent', async () => {
+  test('R39: after all of that at most 24 descriptors and 120 MiB are more than before, in both replicas and the agent', async () => {
     console.log(`R39: ${await waitForUsage(before, { descriptors: 24, residentMiB: 120 })}`);
   });
 });

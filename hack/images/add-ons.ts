@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LOCAL_PATH_VERSION, localPathImages } from '../../src/agent/lifecycle/distributions/kubeadm/storage.ts';
 import { cachedFolder, say, script, tool } from './cached.ts';
 import type { Sources } from './layers.ts';
@@ -29,4 +29,6 @@ async function make(target: string): Promise<void> {
   }
 }
 
-console.log(await cachedFolder(`add-ons-${LOCAL_PATH_VERSION}`, 'storage and network add-ons', make));
+// Flannel's version is in a script that cachedFolder looks at.
+const images = Object.values(localPathImages({})).map((name) => basename(name).replace(':', '-'));
+console.log(await cachedFolder(`add-ons-${images.join('-')}`, 'storage and network add-ons', make));

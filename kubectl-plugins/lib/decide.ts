@@ -46,7 +46,10 @@ export async function decide(session: Session, decision: Decision): Promise<Exit
       const written = dryRun === 'client' ? request : await write(session, request, decision, reason, dryRun);
       const waits = dryRun === 'none' && flags.on('wait', true);
       const outcome = waits ? await carriedOut(session, written, decision, deadline, waitMs) : { code: EXIT.done, request: written };
-      if (outcome.code === EXIT.done && output.form === 'human') stdio.out(doneText(written, outcome.request, decision, waits, dryRun));
+      if (outcome.code === EXIT.done && output.form === 'human') {
+        stdio.out(doneText(written, outcome.request, decision, waits, dryRun));
+        if (decision === 'Approved' && wasCutOff(request)) stdio.err(fetchText(written));
+      }
       outcomes.push(outcome);
     } catch (error) {
       if (!(error instanceof KubeError)) throw error;
@@ -129,6 +132,14 @@ async function carriedOut(
   session.stdio.err(plainText(`error: ${name}: the hub refuses: ${latest.status?.errorMessage || latest.status?.result || ''}\n`));
   return { code: EXIT.refused, request: latest };
 }
+
+/** It was let in, and then denied: with that its account went, and the old credential reads nothing any more. */
+const wasCutOff = ({ status }: ClusterRegistrationRequest): boolean => status?.result === 'Denied' && Boolean(status.dedicatedNamespace);
+
+const fetchText = ({ metadata }: ClusterRegistrationRequest): string =>
+  plainText(
+    `${metadata.name}: its old credentials stay revoked; if its agent has no bootstrap token any more, make one and put it in place there: kubectl infra join-command\n`,
+  );
 
 function doneText(
   written: ClusterRegistrationRequest,

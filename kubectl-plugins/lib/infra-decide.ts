@@ -22,7 +22,8 @@ export const infraApprove: Command = {
   description: `kubectl infra approve - let clusters in that asked to be registered.
 
 ${WORDS}
-The hub then makes the cluster's namespace and credentials. When it refuses (a clash of names or ids), its reason is shown and the exit code is 3.
+The hub then makes the cluster's namespace and credentials. The agent of a cluster that was let in before, and denied, needs a bootstrap token to fetch
+them (kubectl infra join-command). When it refuses (a clash of names or ids), its reason is shown and the exit code is 3.
 RBAC: "get", "list", "watch", "patch" and "approve" on clusterregistrationrequests of clusters.clusternet.io (ClusterRole fairlead:cluster-approver).`,
   examples: [
     'kubectl infra approve edge-1',
@@ -42,7 +43,8 @@ export const infraDeny: Command = {
   description: `kubectl infra deny - refuse clusters that asked to be registered, or cut those off that were let in.
 
 ${WORDS}
-A cluster that was let in loses its tunnel and its credentials at once; kubectl infra approve lets it in again.
+A cluster that was let in loses its tunnel and its credentials at once. kubectl infra approve lets it in again; its agent then needs a bootstrap
+token to fetch the new credentials (kubectl infra join-command), because the one it came with has usually ended or was deleted.
 RBAC: "get", "list", "watch", "patch" and "approve" on clusterregistrationrequests of clusters.clusternet.io (ClusterRole fairlead:cluster-approver).`,
   examples: [
     'kubectl infra deny edge-9 --reason="not ours"',

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { KubeClient } from '../kube/client.ts';
 import { agentApi } from './api/agent-api.ts';
@@ -17,6 +16,7 @@ import { fileStore } from './registration/file-store.ts';
 import { secretStore } from './registration/secret-store.ts';
 import type { Store } from './registration/store.ts';
 import { upstreamHandler } from './upstream/handler.ts';
+import { targetCAFile } from './upstream/target-ca.ts';
 import { type Session, startSession } from './work.ts';
 
 /** An agent that runs. */
@@ -27,13 +27,14 @@ export type Agent = {
   stop(): Promise<void>;
 };
 
-/** Builds everything and starts. Rejects when the configuration cannot work; what can pass is waited out and shown in `/readyz`. */
+/** Builds everything and starts. Rejects when the configuration cannot work, with FlagError when a flag is to blame; what can pass is waited out and shown in `/readyz`. */
 export async function startAgent(options: Options, log: Logger): Promise<Agent> {
   const lifetime = new AbortController();
   const stopping = new AbortController();
   const { signal } = lifetime;
   const onError = (error: unknown) => log.warn(error instanceof Error ? error.message : String(error));
   for (const warning of options.warnings) log.warn(warning);
+  const targetCA = targetCAFile(options.targetCAFile, onError);
 
   let session: Session | undefined;
   const metrics = agentMetrics({ roundTripMs: () => session?.roundTripMs(), tokenEndsAt: () => session?.credential()?.expiresAt });
@@ -53,23 +54,31 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
   const serve = upstreamHandler({
     child: child.connection,
     allowTargets: options.allowTargets,
-    targetCA: () => (options.targetCAFile ? readFileSync(options.targetCAFile, 'utf8') : undefined),
+    targetCA,
     allowIdentities: options.allowIdentities,
     agentAPI: apiStreams(api, answers, onError),
     registry: metrics.registry,
     onError,
+    // Asked once: what nobody reads is not even put together.
+    ...(log.isLevelEnabled('debug') && { onConnection: (tried) => log.debug(tried, tried.failure ? 'no connection' : 'connection') }),
+    ...(log.isLevelEnabled('trace') && { onRequest: (answered) => log.trace(answered, 'request') }),
   });
   const health = options.health.port > 0 ? await healthServer(answers, { ...options.health, onError }) : undefined;
 
   // The tunnel is the way that matters: a place where no socket can be made does not keep the agent from it.
   const socket = options.lifecycle?.socket ? await socketServer(options.lifecycle.socket, api, onError).catch(onError) : undefined;
 
-  async function work(until: AbortSignal, id: (signal: AbortSignal) => Promise<string>, store: Store): Promise<void> {
+  async function work(
+    until: AbortSignal,
+    id: (signal: AbortSignal) => Promise<string>,
+    store: Store,
+    mayReturn?: (signal: AbortSignal) => Promise<boolean>,
+  ): Promise<void> {
     const clusterId = await patiently(() => id(until), until, onError);
     if (clusterId === undefined) return;
     unready = undefined;
     log.info({ clusterId, parent: options.parent.url }, 'standing for this cluster');
-    session = startSession({ options, clusterId, store, child, serve, metrics, log });
+    session = startSession({ options, clusterId, store, child, serve, metrics, log, ...(mayReturn && { mayReturn }) });
     await new Promise<void>((resolve) => {
       if (until.aborted) resolve();
       else until.addEventListener('abort', () => resolve(), { once: true });
@@ -87,11 +96,12 @@ export async function startAgent(options: Options, log: Logger): Promise<Agent> 
         lease: AGENT_LEASE,
         identity: options.identity,
         signal: stopping.signal,
-        work: (until) =>
+        work: (until, holds) =>
           work(
             until,
             (given) => clusterIdOf(clientOf(child), options.namespace, given),
             secretStore(() => clientOf(child), options.namespace),
+            holds,
           ),
         onError,
       });

@@ -12,6 +12,7 @@ import { type LocalMachine, localMachine } from './lifecycle/machine/local-machi
 import { lifecycleMetrics } from './lifecycle/metrics.ts';
 import { lockFolder } from './lifecycle/state/lock.ts';
 import type { LifecycleOptions } from './options.ts';
+import { trustSystemCAs } from './trust.ts';
 
 /** The lifecycle of the cluster on this machine as the agent has it: there from the start, working as soon as its state could be read. */
 export type ClusterLifecycle = {
@@ -69,11 +70,13 @@ export function keepCluster(given: {
           ...(options.k3sReleasesURL && { releasesURL: options.k3sReleasesURL }),
         },
       }),
-      artifacts: (source) =>
-        artifactSource(source, {
+      artifacts(source) {
+        trustSystemCAs();
+        return artifactSource(source, {
           ...(downloadURL && { downloadURL }),
           ...(options.caFile && { ca: readFileSync(options.caFile, 'utf8') }),
-        }),
+        });
+      },
       settings: { artifacts, renewBeforeMs, followKubelet, statusIntervalMs },
       onEnd({ id, type, phase, message }) {
         if (phase === 'Succeeded') log.info({ operation: id, type }, 'operation succeeded');

@@ -69,11 +69,11 @@ const OURS: readonly Flag[] = [
   text('parent-protocol', "fairlead, or remotedialer for a parent that runs clusternet's hub.", 'fairlead'),
   list(
     'allow-target',
-    "What may be reached besides the agent's own kube-apiserver: HOST, HOST:PORT, CIDR or CIDR:PORT; a host may begin with *. May be repeated.",
+    "What may be reached besides the agent's own kube-apiserver: HOST, HOST:PORT, CIDR or CIDR:PORT; a host may begin with *. Loopback, link-local and metadata addresses only when they are named as such. May be repeated.",
   ),
   text(
     'target-ca-file',
-    'CA certificates (PEM) for https targets of --allow-target and for artifacts. They are trusted beside those of the system.',
+    'CA certificates (PEM) for https targets of --allow-target and for artifacts. They are trusted beside those of the system, and read again when the file changes.',
   ),
   list(
     'allow-identity',
@@ -96,7 +96,12 @@ const OF_CLUSTERNET: readonly Flag[] = [
 ];
 
 const COMMON: readonly Flag[] = [
-  { name: 'v', type: 'int', default: '0', help: 'Verbosity of the log: 0 what matters, 2 each connection, 4 everything.' },
+  {
+    name: 'v',
+    type: 'int',
+    default: '0',
+    help: 'Verbosity of the log: 0 what matters, 2 each connection and each event of a tunnel, 4 each request (method, path, user, code).',
+  },
   bool('version', 'Print the version and exit.'),
   bool('help', 'Print this text and exit.'),
   bool('h', 'The same.'),

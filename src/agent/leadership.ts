@@ -6,7 +6,8 @@ import { getLease } from '../kube/lease.ts';
 /**
  * Runs `work` in one replica of the agent at a time. Unlike an ordinary leader this one goes on while the Lease cannot be renewed, because the API server
  * of the child is away: nobody else can take the Lease then, and the tunnel is what tells callers so. It stops when another holds the Lease.
- * Two at once do no harm: the hub gives the cluster's socket to the newest process.
+ * Two at once do no harm: the hub gives the cluster's socket to the newest process. A replica that alone is cut off from the API server does not see who took over; `holds` is how
+ * it learns that it must not come back.
  */
 export async function runAsLeader(options: {
   client: () => KubeClient;
@@ -14,8 +15,8 @@ export async function runAsLeader(options: {
   lease: string;
   identity: string;
   signal: AbortSignal;
-  /** Its signal is aborted when another replica has taken over, or the process ends. Must not throw. */
-  work: (signal: AbortSignal) => Promise<void>;
+  /** Its signal is aborted when another replica has taken over, or the process ends. Must not throw. `holds` reads who has the Lease now: false also when it cannot be read. */
+  work: (signal: AbortSignal, holds: (signal: AbortSignal) => Promise<boolean>) => Promise<void>;
   onError: (error: unknown) => void;
   timing?: { leaseDurationMs: number; renewDeadlineMs: number; retryPeriodMs: number };
 }): Promise<void> {
@@ -41,6 +42,15 @@ export async function runAsLeader(options: {
     }
   }
 
+  async function holds(until: AbortSignal): Promise<boolean> {
+    try {
+      const found = await getLease(client(), namespace, lease, until);
+      return found?.spec?.holderIdentity === identity;
+    } catch {
+      return false;
+    }
+  }
+
   let watching: { stop: AbortController; done: Promise<void> } | undefined;
   // A new kubeconfig brings a new client.
   const latest: KubeClient = {
@@ -63,7 +73,7 @@ export async function runAsLeader(options: {
       await watching?.done;
       if (!running) {
         const stop = new AbortController();
-        running = { stop, done: options.work(AbortSignal.any([stop.signal, signal])).catch(onError) };
+        running = { stop, done: options.work(AbortSignal.any([stop.signal, signal]), holds).catch(onError) };
       }
       await new Promise<void>((resolve) => {
         if (leading.aborted) resolve();

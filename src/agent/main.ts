@@ -45,6 +45,10 @@ async function main(args: readonly string[]): Promise<number> {
     if (typeof first === 'string') return 0;
     agent = first;
   } catch (error) {
+    if (error instanceof FlagError) {
+      process.stderr.write(`fairlead-agent: ${error.message}\n`);
+      return 2;
+    }
     log.fatal(error instanceof Error ? error.message : String(error));
     return 1;
   }

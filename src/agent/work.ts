@@ -31,8 +31,10 @@ export function startSession(given: {
   serve: StreamHandler;
   metrics: AgentMetrics;
   log: Logger;
+  /** See KeeperOptions. */
+  mayReturn?: (signal: AbortSignal) => Promise<boolean>;
 }): Session {
-  const { options, clusterId, store, child, serve, metrics, log } = given;
+  const { options, clusterId, store, child, serve, metrics, log, mayReturn } = given;
   const lifetime = new AbortController();
   const { signal } = lifetime;
   const say = sayOnce(log);
@@ -55,9 +57,12 @@ export function startSession(given: {
   });
   const { credential, onChange: onCredential, refused } = registration;
   const reporting = parent.client(() => credential()?.token);
+  /** Another process stands for this cluster, and it is its status that counts. */
+  let superseded = false;
   const heartbeat = keepReporting({
     child,
-    credential,
+    credential: () => (superseded ? undefined : credential()),
+    connected: () => tunnels.count() > 0,
     onCredential,
     refused,
     parent: reporting,
@@ -76,8 +81,11 @@ export function startSession(given: {
     onEvent(event: TunnelEvent) {
       metrics.tunnel(event);
       tell(event, log, say);
+      if (event.kind === 'up') superseded = false;
+      if (event.kind === 'down' && event.why === 'superseded') superseded = true;
       // The hub may have given the cluster up meanwhile.
       if (event.kind === 'up' && event.tunnels === 1) heartbeat.beat();
+      if (event.kind === 'down' && event.tunnels === 0) heartbeat.look();
     },
     onError,
   };
@@ -85,7 +93,7 @@ export function startSession(given: {
   const tunnels =
     options.protocol === 'remotedialer'
       ? keepClusternetSession({ ...common, parent: way, connect: clusternetConnect(child, options.allowTargets) })
-      : keepTunnels({ ...common, parent: way, instance: randomUUID(), tunnels: options.tunnels, serve });
+      : keepTunnels({ ...common, parent: way, instance: randomUUID(), tunnels: options.tunnels, serve, ...(mayReturn && { mayReturn }) });
 
   return {
     credential,
@@ -104,7 +112,11 @@ function tell(event: TunnelEvent, log: Logger, say: Say): void {
   if (event.kind === 'up') log.info({ replica: event.replica, tunnels: event.tunnels }, 'tunnel open');
   else if (event.kind === 'down')
     log.info({ replica: event.replica, tunnels: event.tunnels, reason: event.why, detail: event.detail }, 'tunnel ended');
-  else say('warn', `tunnel: ${event.detail}`);
+  else {
+    say('warn', `tunnel: ${event.detail}`);
+    // Each of them, where `say` tells the same once.
+    log.debug({ detail: event.detail }, 'no tunnel');
+  }
 }
 
 type Say = (level: 'info' | 'warn' | 'error', text: string) => void;

@@ -5,10 +5,12 @@ import type { EventRecorder } from '../kube/events.ts';
 import type { KubeAccess } from '../kube/plain-config.ts';
 import type { StatusError } from '../kube/status.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
+import { childTrust } from './clusters/child-trust.ts';
 import { type Clusters, clusterRoom } from './clusters/cluster-room.ts';
 import { watchParentCA } from './clusters/parent-ca.ts';
 import { lifecycleSubresources } from './lifecycle/subresources.ts';
 import type { Options } from './options.ts';
+import type { TunnelEvent } from './sockets/attach.ts';
 import { allConnections } from './sockets/connections.ts';
 import { findUpstream } from './sockets/find-upstream.ts';
 import type { StillAllowed } from './sockets/gate.ts';
@@ -33,6 +35,7 @@ export type ChildrenOptions = {
   signal: AbortSignal;
   onError: (error: unknown) => void;
   onNews: (text: string) => void;
+  onTunnel?: (event: TunnelEvent) => void;
 };
 
 /** Everything about child clusters: their objects and the way to them. */
@@ -48,7 +51,6 @@ const ALONE = {
   find: () => undefined,
   connection: () => undefined,
   lastEnd: () => undefined,
-  onChange: () => undefined,
   replicas: () => 1,
   check: () => undefined,
   close: async () => undefined,
@@ -84,6 +86,7 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
       approval: { groups: settings.approveGroups },
       tokenSeconds: settings.tokenSeconds,
       unknownAfterMs: settings.unknownAfterMs,
+      childTrust: childTrust({ client, namespace, signal, onError }),
       parentCA: watchParentCA({ client, namespace, config: given.config, signal, onError }),
       ...(settings.directURL && { directURL: settings.directURL, directCA: servingCA(given) }),
     },
@@ -109,6 +112,7 @@ export async function childClusters(given: ChildrenOptions): Promise<Children> {
     attach: { identity: options.identity, perSecond: settings.attachesPerSecond },
     registry: given.registry,
     toStatus: given.toStatus,
+    ...(given.onTunnel && { onTunnel: given.onTunnel }),
     upgraded: given.upgraded,
     closing: given.closing,
     signal,

@@ -107,7 +107,7 @@ export const FLAGS: readonly Flag[] = [
     name: 'medik8s-leases',
     type: 'bool',
     default: 'true',
-    help: 'Honour and take the Leases of namespace medik8s-leases where it exists and the hub may.',
+    help: 'Honour and take the Leases of namespace medik8s-leases. Where it exists and the hub may not read them, operations are refused.',
   },
   {
     name: 'peer-port',
@@ -173,7 +173,12 @@ export const FLAGS: readonly Flag[] = [
     help: 'After SIGTERM: not ready, but serving, for so long, until nobody sends requests here any more.',
   },
   { name: 'shutdown-timeout', type: 'duration', default: '20s', help: 'After that: how long requests in flight may take to end.' },
-  { name: 'v', type: 'int', default: '0', help: 'Verbosity of the log: 0 what matters, 2 each request, 4 everything.' },
+  {
+    name: 'v',
+    type: 'int',
+    default: '0',
+    help: 'Verbosity of the log: 0 what matters, 2 each request and each tunnel that comes or goes, 4 health probes too.',
+  },
   { name: 'version', type: 'bool', default: 'false', help: 'Print the version and exit.' },
   { name: 'help', type: 'bool', default: 'false', help: 'Print this text and exit.' },
   { name: 'h', type: 'bool', default: 'false', help: 'The same.' },

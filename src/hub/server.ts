@@ -6,11 +6,12 @@ import { kubeClient } from '../kube/client.ts';
 import { loadKubeConfig } from '../kube/config.ts';
 import { eventRecorder } from '../kube/events.ts';
 import { memoryReliever } from '../kube/memory.ts';
-import { pathNotFound } from '../kube/status.ts';
+import { pathNotFound, serviceUnavailable } from '../kube/status.ts';
 import { VERSION } from '../kube/version.ts';
 import { type Raw, watchCache } from '../kube/watch-cache.ts';
 import { auditLog } from './audit/audit-log.ts';
 import { readAuditKey } from './audit/key.ts';
+import { auditMetrics } from './audit/metrics.ts';
 import { auditRequests } from './audit/middleware.ts';
 import { auditSubject } from './audit/subject.ts';
 import { authenticator, directAuthenticator } from './auth/authenticate.ts';
@@ -19,6 +20,7 @@ import { certificateUser } from './auth/client-certificate.ts';
 import { isFrontProxy } from './auth/front-proxy.ts';
 import { watchRequestHeaderConfig } from './auth/request-header-source.ts';
 import { tokenReviewer } from './auth/token-review.ts';
+import { certificateMetrics, certificateOver } from './certificates/metrics.ts';
 import { type Children, childClusters } from './children.ts';
 import { isRead, jsonDocument, type StaticHandler, sendDocument, splitTarget } from './discovery/document.ts';
 import { discoveryDocuments } from './discovery/documents.ts';
@@ -32,20 +34,22 @@ import { httpMetrics } from './http/metrics.ts';
 import { respondError } from './http/respond.ts';
 import { routes } from './http/routes.ts';
 import { versionInfo } from './http/version.ts';
+import { watchHubNodes } from './hub-nodes.ts';
 import { type Election, lead, NODE_ANNOTATION } from './leading.ts';
 import { readAccounts } from './nodes/clouds/accounts.ts';
 import { clouds } from './nodes/clouds/registry.ts';
 import { instanceResolver } from './nodes/clouds/resolve.ts';
 import { nodeRoom } from './nodes/node-room.ts';
 import type { Options } from './options.ts';
+import { requestLog } from './request-log.ts';
 import { servingCertificate } from './serving-certificate.ts';
 import { socketEntrances } from './socket-entrances.ts';
 import { socketResource } from './sockets/resource.ts';
 import { isSocketPath } from './sockets/socket-path.ts';
 
 const AUTH_CHECK_MS = 5_000;
-/** With the pause between two looks it stays below the ten seconds that a right which was taken away may still have effect. */
-const STANDING_MS = 4_000;
+/** Shorter than the pause between two looks, so that each asks anew; with it, below the ten seconds that a right which was taken away may still have effect. */
+const STANDING_MS = 1_500;
 
 /** A hub that serves. */
 export type Hub = {
@@ -84,10 +88,15 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     signal,
     onError,
   });
-  const hubNodes = () => {
-    const leader = leases.get(options.leaderElection.leaseName)?.metadata?.annotations?.[NODE_ANNOTATION];
-    return [options.nodeName, leader ?? ''].filter((name) => name !== '');
-  };
+  const hubNodes = watchHubNodes({
+    client,
+    namespace: options.nodes.namespace,
+    service: options.serviceName,
+    own: options.nodeName,
+    leader: () => leases.get(options.leaderElection.leaseName)?.metadata?.annotations?.[NODE_ANNOTATION],
+    signal,
+    onError,
+  });
 
   let known: (group: string, resource: string, subresource: string) => boolean = () => false;
   const metrics = httpMetrics(
@@ -109,6 +118,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
   });
   const logError = (id: string, error: unknown) => log.error({ id, err: plainError(error) }, 'a request failed');
   const auditing = auditRequests({ write: audit.write });
+  const logRequest = requestLog(log);
   const children = await childClusters({
     options,
     client,
@@ -124,27 +134,33 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     signal,
     onError,
     onNews: (text) => log.info(text),
+    ...(log.isLevelEnabled('debug') && { onTunnel: (event) => log.debug(event, 'tunnel') }),
   });
   const resources = [...nodes.resources, ...children.resources];
   const table = routes(resources);
   known = (group, resource, subresource) => table.known(group, resource, subresource) || group === 'proxies.clusternet.io';
 
   const certificate = await servingCertificate(options, { client, signal, log });
+  certificateMetrics(metrics.registry, certificate.current);
+  auditMetrics(metrics.registry, audit);
 
   let stopping = false;
-  let authorizationProblem: string | undefined;
-  const checkAuthorization = async () => {
+  let reviewProblems: { authentication?: string | undefined; authorization?: string | undefined } = {};
+  const checkReviews = async () => {
     while (!signal.aborted) {
-      authorizationProblem = await reviews.check();
+      const [authentication, authorization] = await Promise.all([tokens.check(), reviews.check()]);
+      reviewProblems = { authentication, authorization };
       await sleep(AUTH_CHECK_MS, undefined, { signal }).catch(() => undefined);
     }
   };
-  checkAuthorization().catch(onError);
+  checkReviews().catch(onError);
 
   const checks: HealthCheck[] = [
     { name: 'shutdown', check: () => (stopping ? 'the process is shutting down' : undefined) },
     { name: 'front-proxy-config', check: () => (frontProxy.current() ? undefined : (frontProxy.problem() ?? 'not known')) },
-    { name: 'authorization', check: () => authorizationProblem },
+    { name: 'authentication', check: () => reviewProblems.authentication },
+    { name: 'authorization', check: () => reviewProblems.authorization },
+    { name: 'serving-certificate', check: () => certificateOver(certificate) },
     ...Object.entries({ ...nodes.checks, ...children.checks }).map(([name, check]) => ({ name, check })),
   ];
   let saidOfHealth = '';
@@ -172,6 +188,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     requestTimeoutMs: options.requestTimeoutMs,
     closing: streams.signal,
     log: logError,
+    logRequest,
   });
 
   const entrances = socketEntrances({
@@ -179,6 +196,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     auditing,
     authorizer: reviews,
     auditProblem: () => audit.problem(),
+    logRequest,
   });
   const common = {
     address: options.bindAddress,
@@ -213,6 +231,7 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
       },
     );
   }
+  const listeners = [listener, ...(direct ? [direct] : [])];
   log.info({ address: options.bindAddress, port: listener.port, identity: options.identity, version: VERSION }, 'serving');
 
   const leading = new AbortController();
@@ -235,9 +254,10 @@ export async function startHub(options: Options, log: Logger): Promise<Hub> {
     async stop() {
       stopping = true;
       log.info('shutting down: not ready any more');
+      for (const one of listeners) one.retire();
       // Operations are let go at once, so that another replica takes them up while this one still answers.
       leading.abort();
-      await Promise.all([election, drain([listener, ...(direct ? [direct] : [])], children, streams, options)]);
+      await Promise.all([election, drain(listeners, children, streams, options)]);
       lifetime.abort();
       await audit.close();
       client.close();
@@ -251,7 +271,8 @@ async function drain(listeners: readonly Listener[], children: Children, streams
   const served = Promise.withResolvers<void>();
   const moved = children.close(options.shutdownDelayMs + options.shutdownTimeoutMs, served.promise);
   await sleep(options.shutdownDelayMs);
-  streams.abort(new Error('the hub is shutting down'));
+  // Also the answer to a watch that comes after this.
+  streams.abort(serviceUnavailable('this replica of the hub is shutting down; try again'));
   await Promise.all(listeners.map((listener) => listener.close(options.shutdownTimeoutMs)));
   served.resolve();
   await moved;

@@ -5,6 +5,7 @@ import type { AuditRequests } from './audit/middleware.ts';
 import { auditSubject } from './audit/subject.ts';
 import type { Authenticate } from './auth/authenticate.ts';
 import type { Authorizer } from './auth/authorizer.ts';
+import type { LogRequest } from './request-log.ts';
 import type { Admit } from './sockets/gate.ts';
 import { isSocketPath } from './sockets/socket-path.ts';
 import type { SocketRoom } from './sockets/socket-room.ts';
@@ -14,13 +15,14 @@ export type EntranceOptions = {
   auditing: AuditRequests;
   authorizer: Pick<Authorizer, 'authorize'>;
   auditProblem: () => string | undefined;
+  logRequest?: LogRequest | undefined;
 };
 
 /**
  * The doors of the sockets: audit, authentication and authorisation as in the chain of the other requests, without its framework, because here every request
  * pays for each step.
  */
-export function socketEntrances({ sockets, auditing, authorizer, auditProblem }: EntranceOptions) {
+export function socketEntrances({ sockets, auditing, authorizer, auditProblem, logRequest }: EntranceOptions) {
   const admit =
     (authenticate: Authenticate): Admit =>
     async (request, info) => {
@@ -44,6 +46,10 @@ export function socketEntrances({ sockets, auditing, authorizer, auditProblem }:
           others(request, response);
           return;
         }
+        if (logRequest) {
+          const logged = logRequest(request);
+          response.once('close', () => logged(response.headersSent ? response.statusCode : 0));
+        }
         auditing.middleware(request, response, () => sockets.serve(admitting, request, response));
       };
     },
@@ -52,6 +58,10 @@ export function socketEntrances({ sockets, auditing, authorizer, auditProblem }:
       return {
         wants: (request: IncomingMessage) => isSocketPath(request.url) && sockets.wantsUpgrade(request),
         take(request: IncomingMessage, socket: Duplex, head: Buffer) {
+          if (logRequest) {
+            const logged = logRequest(request);
+            socket.once('close', () => logged(auditSubject(request).code ?? 0));
+          }
           auditing.upgrade(request, socket);
           sockets.upgrade(admitting, request, socket, head);
         },

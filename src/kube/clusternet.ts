@@ -9,11 +9,6 @@ export const CLUSTER_NAME_LABEL = 'clusters.clusternet.io/cluster-name';
 export const REGISTERED_BY_LABEL = 'clusters.clusternet.io/registered-by';
 export const CREATED_BY_LABEL = 'clusternet.io/created-by';
 
-/** Ours, on a ManagedCluster: the CA (PEM) of a child that a clusternet agent leads to, because such an agent does not verify it itself. */
-export const CHILD_CA_ANNOTATION = 'infraops.michael.io/child-ca';
-/** Ours, on a ManagedCluster: `true` lets the hub speak TLS with such a child without verifying it. Shows as a condition. */
-export const CHILD_INSECURE_ANNOTATION = 'infraops.michael.io/insecure-skip-tls-verify-child';
-
 /** Name of the request of a cluster. */
 export const registrationName = (clusterId: string): string => `clusternet-${clusterId}`;
 

@@ -25,9 +25,9 @@ export const ClusterSpec = Type.Object(
     networking: part('Networks of the cluster. Cannot be changed but for the version of the CNI.', {
       podSubnet: text('Addresses of pods in CIDR notation; two, separated by a comma, for dual stack.'),
       svcSubnet: text('Addresses of Services in CIDR notation; two, separated by a comma, for dual stack.'),
-      cniManifestURL: text('Where the manifest of the CNI is: https://, or file:// on the machine.'),
+      cniManifestURL: text('Where the manifest of the CNI is: https:// without user and query, or file:// on the machine.'),
       cniName: text('Built-in CNI: bridge (default), or cilium, flannel or calico from cniManifestURL.'),
-      cniVersion: text('Version of the CNI; what a patch changes.'),
+      cniVersion: text('Version of the CNI in cniManifestURL: where a patch changes it, the manifest is applied again (kubeadm).'),
       cilium: part('Settings of cilium.', {
         cliVersion: text('Taken for clients of kubeclusteragent, and not used: cilium comes from cniManifestURL.'),
         installKubeProxy: flag('Whether kube-proxy is installed beside it; true by default.'),
@@ -73,7 +73,9 @@ export const ClusterSpec = Type.Object(
       ),
     }),
     artifacts: part('Where binaries and images come from; by default what the agent was started with.', {
-      source: text('A directory on the machine or an https:// URL with a file SHA256SUMS; empty: the official download hosts.'),
+      source: text(
+        'A directory on the machine, or an https:// URL without user and query, with a file SHA256SUMS; empty: the official download hosts.',
+      ),
     }),
   },
   { $id: 'io.michael.infraops.v1.ClusterSpec', description: 'What cluster the machine shall be.' },
@@ -133,7 +135,9 @@ export const LifecycleOperation = Type.Object(
     id: Type.String({ description: 'Unique on the machine.' }),
     type: oneOf(OPERATION_TYPES, 'What is done.'),
     phase: oneOf(OPERATION_PHASES, 'How far it is. Failed: what was done has been undone, or message says what remains.'),
-    requestedBy: text("Who asked: the parent's user, or uid:N of a local user."),
+    requestedBy: text(
+      "Who asked: the parent's user, local for a request at the agent's Unix socket, or fairlead-agent for what the agent does by itself.",
+    ),
     auditID: text('Audit-ID of the request.'),
     startedAt: time('When it began.'),
     endedAt: time('When it ended.'),
@@ -231,4 +235,5 @@ export type AuditEntry = {
   previous: string;
   hash: string;
 };
-export type AuditHistory = { operations: AuditEntry[] };
+/** `omitted`: how many entries from the first on did not fit into the answer; left out: none. The chain goes on behind them at the `previous` of the first that is there. */
+export type AuditHistory = { operations: AuditEntry[]; omitted?: number };

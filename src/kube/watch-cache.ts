@@ -22,10 +22,10 @@ export type WatchCache<T> = {
   synced(): boolean;
   /** Resolves when synced; rejects when the signal is aborted first. */
   ready(signal: AbortSignal): Promise<void>;
-  /** How long ago the server was last heard, in milliseconds; Infinity before. A watch hears a bookmark every minute. */
-  silenceMs(): number;
   /** Why the last attempt to list or watch failed; undefined while all is well. */
   failure(): string | undefined;
+  /** Why the copy may lag behind by more than moments, as the end of a sentence that begins with its name; undefined while it is followed. */
+  stale(): string | undefined;
   onChange(listener: (change: CacheChange<T>) => void, signal: AbortSignal): void;
 };
 
@@ -48,6 +48,8 @@ export type WatchCacheOptions<R extends Raw, T> = {
 type WatchTiming = {
   /** A watch without a byte for so long is a dead connection: kube-apiserver sends bookmarks about once a minute. */
   silenceMs: number;
+  /** A copy that could not be followed for longer is stale. A watch that was cut is back within the first pauses. */
+  toleratedMs: number;
   /** Pause after attempts that were answered 403 or 404: that changes only when somebody changes it. */
   absentMs: number;
   /** Pauses after one, two, ... failures in a row. */
@@ -59,7 +61,12 @@ type WatchEvent<R> = { type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ER
 
 /** Small pages keep the peak of memory low: the whole list is never there as text. */
 const PAGE = 250;
-const TIMING: WatchTiming = { silenceMs: 130_000, absentMs: 30_000, backoffMs: [100, 200, 500, 1_000, 2_000, 5_000] };
+const TIMING: WatchTiming = {
+  silenceMs: 130_000,
+  toleratedMs: 5_000,
+  absentMs: 30_000,
+  backoffMs: [100, 200, 500, 1_000, 2_000, 5_000],
+};
 /** A watch that the server ends sooner has not worked: the next one waits. */
 const SHORT_WATCH_MS = 1_000;
 
@@ -74,6 +81,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
   let resourceVersion = '';
   let heard = Number.NEGATIVE_INFINITY;
   let failure: string | undefined;
+  let failingSince: number | undefined;
   let listed = false;
   const first = Promise.withResolvers<void>();
 
@@ -86,6 +94,12 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
         options.onError?.(error);
       }
     }
+  };
+
+  const followed = () => {
+    heard = performance.now();
+    failure = undefined;
+    failingSince = undefined;
   };
 
   async function list(): Promise<void> {
@@ -106,7 +120,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
     } while (more);
     objects = next;
     resourceVersion = version;
-    failure = undefined;
+    followed();
     listed = true;
     first.resolve();
     tell({ name: undefined, object: undefined });
@@ -133,7 +147,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
     const query = { ...selectors, watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds };
     const response: IncomingMessage = await client.stream({ path, query, signal });
     response.setTimeout(timing.silenceMs, () => response.destroy(new Error('the watch fell silent')));
-    failure = undefined;
+    followed();
     for await (const line of lines(response)) {
       heard = performance.now();
       apply(JSON.parse(line) as WatchEvent<R>);
@@ -160,6 +174,7 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
         if (isExpired(error) || (error instanceof KubeError && error.code === 400)) resourceVersion = '';
         else {
           failure = error instanceof Error ? error.message : String(error);
+          failingSince ??= performance.now();
           options.onError?.(error);
         }
         // A watch that had worked for a while is retried at once: the server was restarted.
@@ -186,8 +201,16 @@ export function watchCache<R extends Raw, T>(options: WatchCacheOptions<R, T>): 
       until.addEventListener('abort', giveUp, { once: true });
       await Promise.race([first.promise, given.promise]).finally(() => until.removeEventListener('abort', giveUp));
     },
-    silenceMs: () => performance.now() - heard,
     failure: () => failure,
+    stale() {
+      if (!listed) return `has not been read yet${failure === undefined ? '' : `: ${failure}`}`;
+      const seconds = (since: number) => Math.round((performance.now() - since) / 1000);
+      if (failingSince !== undefined && performance.now() - failingSince > timing.toleratedMs)
+        return `could not be followed for ${seconds(failingSince)} s: ${failure}`;
+      // A process that stood still has not yet noticed that its watch is dead.
+      if (performance.now() - heard > timing.silenceMs + timing.toleratedMs) return `was last heard of ${seconds(heard)} s ago`;
+      return undefined;
+    },
     onChange(listener, until) {
       if (until.aborted) return;
       listeners.add(listener);

@@ -33,7 +33,7 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
   };
   const answer: UpgradeAnswer = {
     head(code, raw) {
-      const waitForTrailers = headerValue(raw, 'trailer') !== undefined;
+      const waitForTrailers = mayHaveTrailers(head.method, code, raw);
       let trailers: RawHeaders = [];
       if (waitForTrailers) stream.on('wantTrailers', () => sendTrailers(stream, trailers));
       answer.trailers = (last) => {
@@ -93,6 +93,13 @@ export function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHead
     exchange = upstream.exchange(head, stream.endAfterHeaders ? undefined : { stream, trailers: () => trailers }, answer);
   }
 }
+
+/**
+ * Trailers need not be announced (RFC 9110, section 6.6.2), but only an answer whose length its head does not say can have them. Waiting for them costs such an answer an empty frame
+ * at its end, and all others nothing.
+ */
+const mayHaveTrailers = (method: string, code: number, headers: RawHeaders): boolean =>
+  method !== 'HEAD' && code !== 204 && code !== 304 && headerValue(headers, 'content-length') === undefined;
 
 /** Answers a stream with an error of this side. A body that is still coming is read away, so that the answer is not lost in a reset. */
 export function refuseStream(stream: ServerHttp2Stream, error: Error): void {

@@ -72,7 +72,9 @@ export function exchangeWithTrailers(
   answer: Answer,
 ): Exchange {
   return ownConnection(route, answer, (socket, fail) => {
-    const headers = [...head.headers, 'connection', 'close', 'transfer-encoding', 'chunked'];
+    // Chunks take the place of a length: with both (RFC 9112, section 6.2) a target could see two requests.
+    const travelling = endToEnd(head.headers, (name) => name === 'content-length');
+    const headers = [...travelling, 'connection', 'close', 'transfer-encoding', 'chunked'];
     const sent = httpRequest({ method: head.method, path: head.path, headers, createConnection: () => socket as never });
     sent.on('error', fail);
     sent.on('response', (response) => forward(response, socket, answer, fail));

@@ -11,8 +11,6 @@ import type { Answer, Exchange, RawHeaders, RequestHead, UpgradeAnswer } from '.
 export type TargetPools = {
   exchange(route: Route, head: RequestHead, body: { stream: Readable; trailers: () => RawHeaders } | undefined, answer: Answer): Exchange;
   upgrade(route: Route, head: RequestHead, protocol: string, answer: UpgradeAnswer): Exchange;
-  /** Ends idle connections of routes whose key begins so, and lets the others end with their request. */
-  forget(keyPrefix: string): void;
   close(): void;
 };
 
@@ -139,9 +137,6 @@ export function targetPools(): TargetPools {
   return {
     exchange,
     upgrade: upgradeConnection,
-    forget(keyPrefix) {
-      for (const [key, { pool }] of pools) if (key.startsWith(keyPrefix)) drop(key, pool);
-    },
     close() {
       for (const { pool } of pools.values()) pool.destroy().catch(() => undefined);
       pools.clear();

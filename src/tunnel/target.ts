@@ -28,7 +28,15 @@ export function parseTarget(scheme: string, authority: string): Target {
 }
 
 /** One entry of an allow-list: a host name or pattern (`*.svc`), an address or a CIDR block, with an optional port. */
-export type TargetPattern = { text: string; host?: RegExp; block?: BlockList; family?: 'ipv4' | 'ipv6'; port?: number };
+export type TargetPattern = {
+  text: string;
+  host?: RegExp;
+  block?: BlockList;
+  family?: 'ipv4' | 'ipv6';
+  /** The block lies inside of one of the special ranges: only such a one allows special addresses. */
+  special?: boolean;
+  port?: number;
+};
 
 /** Parses `host`, `*.suffix`, `10.0.0.0/8`, `[fd00::/8]`, each with an optional `:port`. Throws an Error with a message for the person at the shell. */
 export function parseTargetPattern(text: string): TargetPattern {
@@ -48,7 +56,10 @@ export function parseTargetPattern(text: string): TargetPattern {
     if ((bits !== undefined && !/^\d{1,3}$/.test(bits)) || width > most || more !== undefined)
       throw new Error('the length of the CIDR block is wrong');
     block.addSubnet(address, width, family);
-    return { text, block, family, ...withPort };
+    const inside = SPECIAL.some(
+      ([base, bits]) => isIP(base) === isIP(address) && width >= bits && blockOf(base, bits).check(address, family),
+    );
+    return { text, block, family, special: inside, ...withPort };
   }
   if (!/^(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i.test(name))
     throw new Error('is neither an address nor a host name; only *. at the beginning is a wildcard');
@@ -56,30 +67,36 @@ export function parseTargetPattern(text: string): TargetPattern {
   return { text, host: new RegExp(`^${pattern}$`), ...withPort };
 }
 
-const special = new BlockList();
-for (const [address, bits] of [
+const SPECIAL: readonly (readonly [address: string, bits: number])[] = [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
   ['169.254.0.0', 16],
   ['224.0.0.0', 4],
   ['240.0.0.0', 4],
-  // The metadata services of Alibaba and Oracle are outside of the link-local range.
+  // Metadata services outside of the link-local range: Alibaba's, Oracle's, Azure's.
   ['100.100.100.200', 32],
   ['192.0.0.192', 32],
-] as const)
-  special.addSubnet(address, bits, 'ipv4');
-for (const [address, bits] of [
+  ['168.63.129.16', 32],
   ['::', 127],
   ['fe80::', 10],
   ['ff00::', 8],
+  // The same of AWS (instances, and pods of EKS) and of Google.
   ['fd00:ec2::254', 128],
+  ['fd00:ec2::23', 128],
+  ['fd20:ce::254', 128],
   // IPv4 addresses in IPv6 clothes that a gateway may translate.
   ['64:ff9b::', 96],
   ['2002::', 16],
-] as const)
-  special.addSubnet(address, bits, 'ipv6');
+];
 
-/** Loopback, link-local, metadata, multicast and unspecified addresses: never reached unless an address or block that holds them is named. */
+function blockOf(address: string, bits: number, block = new BlockList()): BlockList {
+  block.addSubnet(address, bits, isIP(address) === 4 ? 'ipv4' : 'ipv6');
+  return block;
+}
+const special = new BlockList();
+for (const [address, bits] of SPECIAL) blockOf(address, bits, special);
+
+/** Loopback, link-local, metadata, multicast and unspecified addresses: never reached unless one is named, or a block of nothing but such. */
 export const isSpecialAddress = (address: string): boolean => {
   const plain = plainAddress(address);
   return special.check(plain, isIP(plain) === 4 ? 'ipv4' : 'ipv6');
@@ -100,12 +117,16 @@ export function plainAddress(address: string): string {
 
 const matchesPort = (pattern: TargetPattern, port: number) => pattern.port === undefined || pattern.port === port;
 
-/** Whether a pattern names this address by number. */
+/** Whether a pattern names this address by number. A wide block (`0.0.0.0/0`) does not name the special addresses in it: who writes it thinks of other ones. */
 export function namesAddress(patterns: readonly TargetPattern[], address: string, port: number): boolean {
   const plain = plainAddress(address);
   const family = isIP(plain) === 4 ? 'ipv4' : 'ipv6';
-  // A BlockList finds IPv4 addresses in `::/0` too, as mapped ones.
-  return patterns.some((pattern) => pattern.family === family && pattern.block?.check(plain, family) && matchesPort(pattern, port));
+  const isSpecial = isSpecialAddress(plain);
+  return patterns.some(
+    (pattern) =>
+      // A BlockList finds IPv4 addresses in `::/0` too, as mapped ones.
+      pattern.family === family && (pattern.special || !isSpecial) && pattern.block?.check(plain, family) && matchesPort(pattern, port),
+  );
 }
 
 /** Whether a pattern names this host by name. */

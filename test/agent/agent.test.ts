@@ -27,12 +27,12 @@ type World = {
   start(...flags: string[]): Promise<{ agent: Agent; log: () => string }>;
 };
 
-/** A parent with TLS, a hub's sockets, and a child, in this process; the agent is the real one, by its flags. */
+/** A parent and a child with TLS, and a hub's sockets, in this process; the agent is the real one, by its flags. */
 async function world(): Promise<World> {
   const authority = makeCa('parent');
   const pair = makeServer(authority);
   const parent = await kubeApi({ tls: { cert: pair.cert, key: pair.key, ca: authority.cert } });
-  const [child, sockets] = [await kubeApi(), await socketServer()];
+  const [child, sockets] = [await kubeApi({ tls: { cert: pair.cert, key: pair.key, ca: authority.cert } }), await socketServer()];
   const folder = await mkdtemp(join(tmpdir(), 'agent-'));
   after(async () => {
     await Promise.all([parent.close(), child.close(), sockets.close()]);
@@ -54,7 +54,9 @@ async function world(): Promise<World> {
     stringify({
       'current-context': 'c',
       contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }],
-      clusters: [{ name: 'c', cluster: { server: child.server, 'insecure-skip-tls-verify': true } }],
+      clusters: [
+        { name: 'c', cluster: { server: child.server, 'certificate-authority-data': Buffer.from(authority.cert).toString('base64') } },
+      ],
       users: [{ name: 'u', user: { token: 'child' } }],
     }),
   );
@@ -148,6 +150,12 @@ test('from the bootstrap token to tunnels, heartbeat and its own API; at the end
   expect((await throughTunnel(sockets, '/metrics')).body).toMatch(/^fairlead_agent_tunnels 2$/m);
   expect((await throughTunnel(sockets, '/version')).code).toBe(200);
   expect(await throughTunnel(sockets, '/nothing?x=1')).toMatchObject({ code: 404 });
+  // What --v=2 and --v=4 show.
+  const headers = { ':path': '/version?hidden=1', ':authority': 'direct', ':scheme': 'https', 'fairlead-user': 'jane' };
+  sockets.tunnels[0]?.tunnel.session.request(headers).resume();
+  await vi.waitFor(() => expect(log()).toMatch(/"method":"GET","target":"direct","path":"\/version","user":"jane","code":\d+/));
+  expect(log()).toMatch(/"target":"the cluster's API server","address":"127.0.0.1"/);
+  expect(log()).not.toContain('hidden');
   await agent.stop();
   expect(child.get(LEASE)?.spec).toMatchObject({ holderIdentity: '' });
   await vi.waitFor(() => expect(sockets.tunnels).toEqual([]));
@@ -240,4 +248,15 @@ test('a kubeconfig that turns verification off is refused', async () => {
     }),
   );
   await expect(here.start(`--kubeconfig=${file}`)).rejects.toThrow('insecure-skip-tls-verify');
+});
+
+test('a --target-ca-file that cannot be read, or holds no certificate, is said at the start with the flag', async () => {
+  const here = await world();
+  const file = join(here.folder, 'targets');
+  await expect(here.start(inCluster(here), `--target-ca-file=${file}`)).rejects.toMatchObject({
+    name: 'FlagError',
+    message: expect.stringMatching(new RegExp(`^--target-ca-file ${file}: ENOENT`)),
+  });
+  await writeFile(file, 'no certificate');
+  await expect(here.start(inCluster(here), `--target-ca-file=${file}`)).rejects.toThrow(`--target-ca-file ${file}: it does not begin with`);
 });

@@ -55,3 +55,28 @@ test('the cluster of a bare machine comes, changes its certificates, goes, and c
   await waitUntil(() => child.connection()?.ca?.includes(first.trim()) === true, 'the new cluster');
   expect(errors).toEqual([]);
 });
+
+test.each([
+  ['a path, as Rancher and kubectl infra kubeconfig have it', { server: 'https://192.0.2.1/k8s/clusters/c-1' }, '/k8s/clusters/c-1'],
+  ['a query', { server: 'https://192.0.2.1:6443/?x' }, 'nothing behind it'],
+  ['no TLS', { server: 'http://192.0.2.1:8080' }, 'without https'],
+  ['a proxy', { server: 'https://192.0.2.1:6443', 'proxy-url': 'http://proxy:3128' }, 'proxy-url'],
+  ['no verification', { server: 'https://192.0.2.1:6443', 'insecure-skip-tls-verify': true }, 'insecure-skip-tls-verify'],
+])(
+  'a kubeconfig with %s is refused: callers would get elsewhere than the probes, with the credential of the agent',
+  async (_what, cluster, named) => {
+    const folder = await mkdtemp(join(tmpdir(), 'fairlead-child-'));
+    clean.after(() => rm(folder, { recursive: true, force: true }));
+    const path = join(folder, 'kubeconfig');
+    const config = {
+      'current-context': 'c',
+      contexts: [{ name: 'c', context: { cluster: 'c', user: 'u' } }],
+      clusters: [{ name: 'c', cluster }],
+      users: [{ name: 'u', user: { token: 'secret' } }],
+    };
+    await writeFile(path, JSON.stringify(config));
+    const started = childCluster({ kubeconfig: () => path, optional: false, signal: clean.signal(), onError: () => undefined });
+    await expect(started).rejects.toThrow(named);
+    await expect(started).rejects.not.toThrow('secret');
+  },
+);

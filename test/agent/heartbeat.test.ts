@@ -1,8 +1,10 @@
 import { expect, test, vi } from 'vitest';
 import type { Child } from '../../src/agent/child/child.ts';
-import { type Heartbeat, type HeartbeatOptions, keepReporting } from '../../src/agent/heartbeat/heartbeat.ts';
+import { HEARTBEAT_TIMING, type Heartbeat, type HeartbeatOptions, keepReporting } from '../../src/agent/heartbeat/heartbeat.ts';
 import type { Credential } from '../../src/agent/registration/store.ts';
-import { CLUSTERS_API, type ManagedClusterStatus } from '../../src/kube/clusternet.ts';
+import type { Connection } from '../../src/hub/clusters/connections.ts';
+import { silence } from '../../src/hub/clusters/verdict.ts';
+import { CLUSTERS_API, type ManagedCluster, type ManagedClusterStatus } from '../../src/kube/clusternet.ts';
 import { cleanUp } from '../support/clean-up.ts';
 import { type KubeApi, kubeApi } from '../support/kube-api.ts';
 
@@ -19,6 +21,8 @@ const CREDENTIAL: Credential = {
   obtainedAt: 0,
   expiresAt: undefined,
 };
+
+const TIMING = { probeMs: 20, gapMs: 5, retryMs: 5, aloneAfterMs: 20, aloneMs: 40 };
 
 type World = {
   parent: KubeApi;
@@ -53,10 +57,11 @@ async function world(): Promise<World> {
         refused: (credential) => refused.push(credential),
         parent: parent.client,
         heartbeatMs: 100_000,
+        connected: () => true,
         ranges: { clusterCIDR: '', serviceCIDR: '' },
         signal: stop.signal,
         onError: () => undefined,
-        timing: { probeMs: 20, gapMs: 5, retryMs: 5 },
+        timing: TIMING,
         ...options,
       });
     },
@@ -176,4 +181,62 @@ test('a machine without a cluster says so', async () => {
   expect(statusOf(parent).platform).toMatch(/^linux\/(amd64|arm64)$/);
   expect(statusOf(parent).agentVersion).toMatch(/^v\d/);
   expect(ready(parent)).toMatchObject({ status: 'False', reason: 'NoCluster' });
+});
+
+test('what a cluster said of itself does not stay when the cluster is gone', async () => {
+  const { parent, child, begin } = await world();
+  child.put('/api/v1/nodes', node('a', 'True'));
+  let present = true;
+  const { client, connection } = childOf(child);
+  const heartbeat = begin({
+    child: { client: () => (present ? client() : undefined), connection: () => (present ? connection() : undefined) },
+    ranges: { clusterCIDR: '10.244.0.0/16', serviceCIDR: '10.96.0.0/12' },
+  });
+  await becomes(parent, { k8sVersion: 'v1.36.3', clusterCIDR: '10.244.0.0/16', nodeStatistics: { readyNodes: 1 } });
+  present = false;
+  heartbeat.look();
+  await vi.waitFor(() => expect(ready(parent)?.reason).toBe('NoCluster'));
+  const fields = Object.keys(statusOf(parent));
+  for (const gone of ['k8sVersion', 'apiserverURL', 'clusterCIDR', 'serviceCIDR', 'nodeStatistics', 'allocatable', 'capacity'])
+    expect(fields).not.toContain(gone);
+  expect(statusOf(parent)).toMatchObject({ platform: expect.stringMatching(/^linux/), useSocket: true });
+});
+
+test('without a tunnel the status is written often and says so, and with one as before', async () => {
+  const { parent, begin } = await world();
+  let connected = true;
+  const heartbeat = begin({ heartbeatMs: 60_000, connected: () => connected, timing: { ...TIMING, aloneMs: 1_000 } });
+  await becomes(parent, { healthz: true, heartbeatFrequencySeconds: 60 });
+  connected = false;
+  heartbeat.look();
+  await becomes(parent, { heartbeatFrequencySeconds: 1 });
+  const before = statusOf(parent).lastObservedTime;
+  await vi.waitFor(() => expect(statusOf(parent).lastObservedTime).not.toBe(before), { timeout: 20_000 });
+  connected = true;
+  heartbeat.beat();
+  await becomes(parent, { heartbeatFrequencySeconds: 60 });
+});
+
+test("an agent that dies without a tunnel is Unknown within 30 s by the hub's own rule, and one that lives is not", () => {
+  const HUB_S = 1;
+  const { aloneAfterMs, aloneMs } = HEARTBEAT_TIMING;
+  const ended = 1_000_000;
+  const connection = { connected: false, since: new Date(ended) } as Connection;
+  const status = { lastObservedTime: 'x', useSocket: true, heartbeatFrequencySeconds: aloneMs / 1_000 };
+  const cluster = {
+    metadata: { name: 'edge', resourceVersion: '1' },
+    spec: { clusterId: 'c', syncMode: 'Pull' },
+    status,
+  } as ManagedCluster;
+  const silent = (posted: number, now: number) =>
+    silence(cluster, connection, { firstSeen: 0, posted }, { unknownAfterMs: 15_000, graceMs: 20_000 }, now);
+  // The two ends may see the tunnel end 10 s apart; a round of probes takes 5 s more.
+  for (const apart of [-10_000, 0, 10_000]) {
+    const posts = Array.from({ length: 20 }, (_, at) => ended + apart + aloneAfterMs + at * aloneMs + 5_000);
+    for (let now = ended; now < ended + 100_000; now += 500) {
+      const posted = posts.findLast((at) => at <= now) ?? ended + apart - 60_000;
+      if (apart <= 0) expect([apart, now - ended, silent(posted, now)]).toEqual([apart, now - ended, undefined]);
+    }
+    for (const last of posts) expect(silent(last, last + 30_000 - HUB_S * 1_000)).toMatchObject({ reason: 'ClusterStatusUnknown' });
+  }
 });

@@ -27,9 +27,13 @@ type Kept = {
   change(credential: Credential | undefined): void;
 };
 
-async function keep(options: Partial<KeeperOptions> = {}, prepare: (hub: SocketServer) => void = () => undefined): Promise<Kept> {
-  const hub = await socketServer();
-  after(() => hub.close());
+async function keep(
+  options: Partial<KeeperOptions> = {},
+  prepare: (hub: SocketServer) => void = () => undefined,
+  present?: SocketServer,
+): Promise<Kept> {
+  const hub = present ?? (await socketServer());
+  if (!present) after(() => hub.close());
   prepare(hub);
   const stop = new AbortController();
   const events: TunnelEvent[] = [];
@@ -256,6 +260,46 @@ test('an agent that another took over does not fight back', async () => {
   for (const { tunnel } of hub.tunnels) tunnel.destroy('superseded by another instance of the agent');
   await vi.waitFor(() => expect(events.filter((event) => event.kind === 'down' && event.why === 'superseded')).toHaveLength(2));
   expect(hub.asked.length).toBe(asked);
+});
+
+/** As the hub: the newest process has the cluster, and the tunnels of another one end. */
+function newestWins(hub: SocketServer): { instances: string[] } {
+  const instances: string[] = [];
+  hub.refuse = ({ headers }) => {
+    const instance = String(headers['fairlead-instance']);
+    if (instances.at(-1) !== instance) {
+      for (const { tunnel } of hub.tunnels) tunnel.destroy('superseded by another instance of the agent');
+      instances.push(instance);
+    }
+    return undefined;
+  };
+  return { instances };
+}
+
+test('a leader that is cut off from its Lease does not take the cluster back from the one that has replaced it, however often its time is up', async () => {
+  const timing = { ...TIMING, supersededMs: 10 };
+  let asked = 0;
+  let reachable = false;
+  const cutOff = await keep({ instance: 'cut off', timing, mayReturn: async () => ++asked > 0 && reachable });
+  await settled(cutOff.hub, ['a', 'b']);
+  const { instances } = newestWins(cutOff.hub);
+  const leader = await keep({ instance: 'leader', timing, mayReturn: async () => true }, undefined, cutOff.hub);
+  await vi.waitFor(() => expect(leader.keeper.count()).toBe(2));
+  // Its time was up that often.
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(10));
+  expect([instances, cutOff.keeper.count(), leader.keeper.count()]).toEqual([['leader'], 0, 2]);
+  // The other one is gone for good, and the Lease is ours again.
+  await leader.keeper.stop(0);
+  reachable = true;
+  await vi.waitFor(() => expect(cutOff.keeper.count()).toBe(2), { timeout: 20_000 });
+});
+
+test('without a Lease an agent that was taken over tries again after its time', async () => {
+  const { hub, keeper } = await keep({ timing: { ...TIMING, supersededMs: 10 } });
+  await settled(hub, ['a', 'b']);
+  const before = [...hub.tunnels];
+  for (const { tunnel } of before) tunnel.destroy('superseded by another instance of the agent');
+  await vi.waitFor(() => expect([keeper.count(), hub.tunnels.filter((one) => before.includes(one))]).toEqual([2, []]), { timeout: 20_000 });
 });
 
 test('stopping lets requests end, takes no new tunnel, and cuts what does not end in time', async () => {

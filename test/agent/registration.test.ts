@@ -1,5 +1,6 @@
 import { KubeConfig } from '@kubernetes/client-node';
 import { expect, test, vi } from 'vitest';
+import { refusals } from '../../src/agent/registration/refusals.ts';
 import { keepRegistered, type Registration, type RegistrationOptions } from '../../src/agent/registration/registration.ts';
 import { secretStore } from '../../src/agent/registration/secret-store.ts';
 import { kubeClient } from '../../src/kube/client.ts';
@@ -37,7 +38,7 @@ async function world(): Promise<World> {
         store: secretStore(() => child.client, 'clusternet-system'),
         signal: stop.signal,
         say: (_level, text) => said.push(text),
-        timing: { pollMs: 5, longestPollMs: 20, retryMs: 5, longestRetryMs: 20, renewalMs: 2_000 },
+        timing: { pollMs: 5, longestPollMs: 20, retryMs: 5, longestRetryMs: 20, renewalMs: 2_000, takenBackMs: 100_000 },
         ...options,
       });
       const crash = async () => {
@@ -142,6 +143,66 @@ test('a denied cluster loses its credential, and is back when it is let in again
   hub.policy = { result: 'Approved' };
   hub.look();
   expect((await registered(registration)).token).toBe(hub.issued.at(-1));
+});
+
+test.each([403, 404, 401])(
+  'one %d for a credential that is good, and no bootstrap token any more: it comes back by itself, and no tunnel is ended',
+  async (code) => {
+    const { parent, hub, start, said } = await world();
+    const first = start();
+    await registered(first);
+    await first.crash();
+    let left = 1;
+    parent.fault(({ method, path }) => (method === 'GET' && path === REQUEST && left-- > 0 ? { code } : undefined));
+    const registration = start({ bootstrapToken: async () => undefined });
+    const told: unknown[] = [];
+    registration.onChange(() => told.push(registration.credential()), new AbortController().signal);
+    const credential = await registered(registration);
+    // The first one came with the start, and then while it runs.
+    left = 1;
+    registration.refused(credential);
+    await vi.waitFor(() => expect(left).toBeLessThan(1));
+    expect(await registered(registration)).toEqual(credential);
+    expect(said.some((text) => text.includes('tried again'))).toBe(true);
+    expect(told.filter((given) => given === undefined)).toEqual([]);
+    expect([hub.issued.length, parent.count('POST', REQUESTS)]).toEqual([1, 1]);
+  },
+);
+
+test('a credential that is refused for good is not used any more, is still tried, and with a bootstrap token the cluster registers anew', async () => {
+  const { parent, hub, start } = await world();
+  let token: string | undefined = BOOTSTRAP;
+  const timing = { pollMs: 5, longestPollMs: 20, retryMs: 5, longestRetryMs: 20, renewalMs: 2_000, takenBackMs: 50 };
+  const registration = start({ bootstrapToken: async () => token, timing });
+  const credential = await registered(registration);
+  token = undefined;
+  hub.tokens.delete(credential.token);
+  registration.refused(credential);
+  await vi.waitFor(() => expect(registration.credential()).toBeUndefined());
+  // It was a long mistake of the parent: the very same is taken again.
+  hub.tokens.add(credential.token);
+  expect(await registered(registration)).toEqual(credential);
+  hub.tokens.delete(credential.token);
+  parent.remove(REQUEST);
+  registration.refused(credential);
+  await vi.waitFor(() => expect(registration.credential()).toBeUndefined());
+  token = BOOTSTRAP;
+  expect((await registered(registration)).token).toBe(hub.issued[1]);
+});
+
+test('refusals count only in a row, several of them, and over their time', () => {
+  let now = 0;
+  const count = refusals(30, () => now);
+  const seen = (...given: [at: number, refused: boolean][]) =>
+    given.map(([at, refused]) => {
+      now = at;
+      count.note(refused);
+      return count.takenBack();
+    });
+  expect(seen([0, true], [1, true], [2, true], [31, true])).toEqual([false, false, false, true]);
+  expect(seen([40, false], [41, true], [50, false], [75, true], [90, true])).toEqual([false, false, false, false, false]);
+  expect(seen([200, true])).toEqual([true]);
+  expect(seen([201, false], [300, true], [400, true])).toEqual([false, false, false]);
 });
 
 test('a bootstrap token that is refused is said with what to do, never shown, and replaced while the agent runs', async () => {

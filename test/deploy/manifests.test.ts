@@ -10,6 +10,13 @@ import { at, build, buildOverlay, buildWith, components, deploy, type Manifest, 
 type Container = { args: string[]; env: { name: string }[]; ports: { name: string; containerPort: number }[]; volumeMounts?: Mount[] };
 type Mount = { name: string; mountPath: string };
 type Volume = { name: string; configMap?: { name: string }; secret?: { secretName: string } };
+type Spread = {
+  topologyKey: string;
+  whenUnsatisfiable: string;
+  maxSkew: number;
+  minDomains?: number;
+  labelSelector: { matchLabels: object };
+};
 type Port = { name: string; port: number; targetPort?: string | number };
 
 const clusterScoped = new Set([
@@ -154,12 +161,14 @@ describe.each(overlays.filter((name) => name !== 'overlays/out-of-cluster'))('po
     expect(at<object[]>(policy, 'spec.egress')).toContainEqual({ to: replicas, ports: peers });
     for (const [probe, path] of Object.entries({ startupProbe: '/livez', livenessProbe: '/livez', readinessProbe: '/readyz' }))
       expect(at(container, `${probe}.httpGet`)).toEqual({ path, port: 'https', scheme: 'HTTPS' });
-    const spread = at<{ topologyKey: string; labelSelector: { matchLabels: object } }[]>(
-      deployment,
-      'spec.template.spec.topologySpreadConstraints',
-    );
+    const spread = at<Spread[]>(deployment, 'spec.template.spec.topologySpreadConstraints');
     expect(spread.map((one) => one.topologyKey)).toEqual(['kubernetes.io/hostname', 'topology.kubernetes.io/zone']);
     for (const one of spread) expect(one.labelSelector.matchLabels).toEqual(name);
+    // Without minDomains one eligible node counts as evenly spread, however many replicas it holds; with ScheduleAnyway it is refused.
+    expect(spread.map((one) => [one.whenUnsatisfiable, one.maxSkew, one.minDomains])).toEqual([
+      ['DoNotSchedule', 1, at(deployment, 'spec.replicas')],
+      ['ScheduleAnyway', 1, undefined],
+    ]);
   });
 
   test('two replicas, never fewer during an update', () => {

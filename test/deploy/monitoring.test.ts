@@ -2,12 +2,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
+import { auditMetrics } from '../../src/hub/audit/metrics.ts';
+import { certificateMetrics } from '../../src/hub/certificates/metrics.ts';
 import { clusterMetrics } from '../../src/hub/clusters/metrics.ts';
 import { httpMetrics } from '../../src/hub/http/metrics.ts';
 import { nodeMetrics } from '../../src/hub/nodes/metrics.ts';
 import { socketMetrics } from '../../src/hub/sockets/metrics.ts';
 import { peerMetrics } from '../../src/hub/sockets/peers/metrics.ts';
 import { tunnelDirectory } from '../../src/hub/sockets/tunnel-directory.ts';
+import { makeCa, makeServer } from '../hub/auth/pki.ts';
 import { at, buildWith, deploy, one } from './kustomize.ts';
 
 type Alert = { alert: string; expr: string; for?: string; labels: { severity: string }; annotations: Record<string, string> };
@@ -17,13 +20,15 @@ type Panel = { id: number; type: string; title: string; targets?: Target[]; grid
 /** What Prometheus adds to every series of a target that the operator discovered. */
 const targetLabels = ['job', 'pod', 'instance', 'namespace', 'service', 'container', 'endpoint'];
 const functions = [
-  ...['absent', 'changes', 'count', 'histogram_quantile', 'increase', 'max', 'min', 'rate', 'sum'],
+  ...['absent', 'changes', 'count', 'histogram_quantile', 'increase', 'max', 'min', 'rate', 'sum', 'time'],
   ...['or', 'and', 'unless', 'offset', 'by'],
 ];
 
 /** Series that the hub exports, each with the labels it can have; from the registries of the code itself. */
 async function exported(): Promise<Map<string, string[]>> {
   const http = httpMetrics(() => true);
+  auditMetrics(http.registry, { problem: () => undefined, lost: () => 0 });
+  certificateMetrics(http.registry, () => makeServer(makeCa('ca')));
   const nodes = new Registry();
   nodeMetrics(nodes);
   const clusters = new Registry();

@@ -38,7 +38,6 @@ test('lists in pages, then follows what is added, changed and deleted', async ()
   const { cache, changes, signal } = cacheOf(from);
   expect(cache.synced()).toBe(false);
   expect(cache.resourceVersion()).toBe('');
-  expect(cache.silenceMs()).toBe(Number.POSITIVE_INFINITY);
   await cache.ready(signal);
   expect(cache.size).toBe(600);
   expect(from.seen.filter(({ query }) => query.get('limit')).map(({ query }) => query.get('continue') !== null)).toEqual([
@@ -54,7 +53,6 @@ test('lists in pages, then follows what is added, changed and deleted', async ()
   await eventually('the deletion', () => cache.get('m2') === undefined);
   expect([cache.get('new'), cache.get('m1'), cache.size]).toEqual(['n', 'changed', 600]);
   expect(cache.resourceVersion()).toBe(from.version());
-  expect(cache.silenceMs()).toBeLessThan(5_000);
   expect(changes.slice(1)).toEqual([
     { name: 'new', object: 'n' },
     { name: 'm1', object: 'changed' },
@@ -157,6 +155,37 @@ test('a watch that falls silent is ended and begun again', async () => {
   expect(String(errors[0])).toContain('silent');
   from.put(MAPS, map('after'));
   await eventually('the object', () => cache.get('after') !== undefined);
+});
+
+test('a copy that can be followed is not stale, one that could not be for a while is, until it is followed again', async () => {
+  const from = await api();
+  const away = from.fault(() => ({ code: 500 }));
+  const { cache, signal } = cacheOf(from, { timing: { backoffMs: [10], toleratedMs: 150 } });
+  expect(cache.stale()).toBe('has not been read yet');
+  await eventually('trouble', () => cache.stale() === 'has not been read yet: fault 500');
+  away();
+  await cache.ready(signal);
+  await eventually('the watch', () => from.watches() === 1);
+  expect(cache.stale()).toBeUndefined();
+  const back = from.fault(({ query }) => (query.get('watch') ? { code: 503 } : undefined));
+  from.endWatches();
+  await eventually('trouble', () => cache.failure() !== undefined);
+  // A watch that is cut is life; it is back in a moment.
+  expect(cache.stale()).toBeUndefined();
+  await eventually('it to be stale', () => cache.stale() !== undefined);
+  expect(cache.stale()).toBe('could not be followed for 0 s: fault 503');
+  back();
+  await eventually('it to be followed', () => cache.stale() === undefined);
+});
+
+test('a process that stood still takes its copy for stale before the watch is found dead', async () => {
+  const from = await api();
+  const { cache, signal } = cacheOf(from, { timing: { silenceMs: 100, toleratedMs: 20 } });
+  await cache.ready(signal);
+  await eventually('the watch', () => from.watches() === 1);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  expect(cache.stale()).toBe('was last heard of 0 s ago');
+  await eventually('another watch', () => cache.stale() === undefined);
 });
 
 test('regression: a server that ends every watch at once was asked in a tight loop', async () => {

@@ -98,6 +98,16 @@ describe('approve and deny', () => {
     expect([parent.get(a)?.spec.decision, reason(a)]).toEqual(['Denied', undefined]);
   });
 
+  test('approving a cluster that was let in and then denied says what its agent needs; one that never was in, or is in, needs nothing', async () => {
+    parent.hub(({ spec }) => ({ result: spec.decision ?? 'Pending', dedicatedNamespace: 'clusternet-abcde' }));
+    const denied = parent.request('edge-1', { result: 'Denied', dedicatedNamespace: 'clusternet-abcde' });
+    parent.request('edge-2', { result: 'Denied' });
+    const { code, stdout, stderr } = await infra('approve', 'edge-1', 'edge-2');
+    expect([code, stdout.split('\n').length]).toEqual([0, 3]);
+    expect(stderr).toMatch(new RegExp(`^clusternet-${denied}: .* make one and put it in place there: kubectl infra join-command\n$`));
+    expect(await infra('approve', 'edge-1')).toMatchObject({ code: 0, stderr: '' });
+  });
+
   test('a name that two clusters gave themselves is refused, and nothing is written', async () => {
     const [a, b] = [parent.request('edge-1'), parent.request('edge-1', { result: 'Denied' })];
     const sure = parent.request('edge-2');

@@ -86,7 +86,7 @@ export const headOf = (authority: string, more: Partial<RequestHead> = {}, calle
 });
 
 /** The whole answer; rejects with what `fail` was told. An answer that was cut is a failure. */
-export function ask(upstream: Pick<Upstream, 'exchange'>, head: RequestHead): Promise<Got> {
+export function ask(upstream: Pick<Upstream, 'exchange'>, head: RequestHead, body?: Parameters<Upstream['exchange']>[1]): Promise<Got> {
   return new Promise((resolve, reject) => {
     const answer: Answer = {
       head(code, headers) {
@@ -105,7 +105,7 @@ export function ask(upstream: Pick<Upstream, 'exchange'>, head: RequestHead): Pr
       trailers: () => undefined,
       fail: reject,
     };
-    upstream.exchange(head, undefined, answer);
+    upstream.exchange(head, body, answer);
   });
 }
 

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer as createHTTP } from 'node:http';
 import { createServer, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import { connect as connectTLS } from 'node:tls';
 import { expect, test } from 'vitest';
 import { listen as listenHub } from '../../src/hub/http/listener.ts';
@@ -191,6 +192,26 @@ test.each(HEADS)('R25: past the hub, a head with %s is one request or none', asy
   // The tunnel and the connection behind it are as they were.
   expect((await ask(upstream, headOf(authority, { path: '/next' }))).body).toBe('ok');
   expect(await failure(ask(upstream, headOf('direct')))).toMatchObject({ code: 503 });
+  expect(errors).toEqual([]);
+});
+
+test('R25: a length and announced trailers reach the target as chunks without the length', async () => {
+  let bytes = '';
+  const server = createServer((socket: Socket) => {
+    socket.setEncoding('latin1').on('data', (chunk: string) => {
+      bytes += chunk;
+      if (bytes.includes('0\r\n')) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok');
+    });
+  });
+  countConnections(clean, server);
+  const port = await listen(server);
+  const { upstream, errors } = await agentEnd(clean, { allowTargets: [parseTargetPattern('127.0.0.1')] });
+  const head = headOf(`127.0.0.1:${port}`, { method: 'POST', path: '/first', headers: ['trailer', 'x-sum', 'content-length', '5'] });
+  const body = { stream: Readable.from([Buffer.from('hello')]), trailers: () => ['x-sum', '1'] };
+  expect(await ask(upstream, head, body)).toMatchObject({ code: 200, body: 'ok' });
+  expect(bytes).toMatch(/^transfer-encoding: chunked\r$/im);
+  expect(bytes).not.toMatch(/content-length/i);
+  expect(bytes).toMatch(/\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n$/);
   expect(errors).toEqual([]);
 });
 

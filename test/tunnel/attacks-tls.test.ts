@@ -69,7 +69,12 @@ test.each([
   ['of another CA', () => makeServer(makeCa('child-ca')), {}, /certificate|signature/i],
   ['of another name', () => makeServer(ca, ['other.example']), {}, /altnames/],
   ['that has expired', expired, {}, /expired/],
-  ['of a CA that nobody gave', () => makeServer(ca), { childCA: undefined }, /child-ca of ManagedCluster edge-ns\/edge/],
+  [
+    'of a CA that nobody gave',
+    () => makeServer(ca),
+    { childCA: undefined },
+    /give the child's CA as ca\.crt in a ConfigMap .* clusters\.clusternet\.io\/cluster-id=/,
+  ],
 ])('R29: behind a clusternet agent, a certificate %s is a 502 with the target and the reason', async (_what, make, more, reason) => {
   const { upstream, port, asked } = await behindClusternet(make(), more);
   const { code, message } = await failure(ask(upstream, headOf('direct')));

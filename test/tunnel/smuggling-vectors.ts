@@ -119,6 +119,10 @@ export const VECTORS: readonly Vector[] = [
     rest: (second) => `${HOST}Connection: content-length\r\nContent-Length: ${second.length}\r\n\r\n${second}`,
   }),
   whole({
+    name: 'a length and announced trailers',
+    rest: (second) => `${HOST}Trailer: X-Sum\r\nContent-Length: ${second.length}\r\n\r\n${second}`,
+  }),
+  whole({
     name: 'chunks that end at the next hop',
     rest: (second) => `${HOST}Connection: transfer-encoding, trailer\r\nTransfer-Encoding: chunked\r\n\r\n${chunk(second)}0\r\n\r\n`,
   }),

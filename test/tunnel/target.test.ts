@@ -103,6 +103,12 @@ test.each([
   ['255.255.255.255', true],
   ['100.100.100.200', true],
   ['192.0.0.192', true],
+  ['168.63.129.16', true],
+  ['::ffff:168.63.129.16', true],
+  ['fd00:ec2::23', true],
+  ['fd20:ce::254', true],
+  ['168.63.129.17', false],
+  ['fd20:ce::255', false],
   ['10.0.0.1', false],
   ['192.168.1.1', false],
   ['100.100.100.201', false],
@@ -150,6 +156,29 @@ test.each([
   ['0.0.0.0/0', '1.2.3.4', 80, true],
   ['0.0.0.0/0', '2001:db8::1', 80, false],
   ['[::/0]', '1.2.3.4', 80, false],
+  // Special addresses: named by an address, or by a block of such alone.
+  ['127.0.0.1', '127.0.0.1', 80, true],
+  ['127.0.0.0/8', '127.0.0.1', 80, true],
+  ['127.0.0.0/24', '127.0.0.1', 80, true],
+  ['126.0.0.0/7', '127.0.0.1', 80, false],
+  ['0.0.0.0/0', '127.0.0.1', 80, false],
+  ['0.0.0.0/1', '0.0.0.0', 80, false],
+  ['169.254.169.254', '169.254.169.254', 80, true],
+  ['169.254.169.254:81', '169.254.169.254', 80, false],
+  ['169.254.0.0/16', '169.254.169.254', 80, true],
+  ['0.0.0.0/0', '169.254.169.254', 80, false],
+  ['0.0.0.0/0', '::ffff:169.254.169.254', 80, false],
+  ['168.0.0.0/8', '168.63.129.16', 80, false],
+  ['168.0.0.0/8', '168.63.129.17', 80, true],
+  ['168.63.129.16', '168.63.129.16', 80, true],
+  ['100.64.0.0/10', '100.100.100.200', 80, false],
+  ['[::/0]', '::1', 80, false],
+  ['[::1]', '::1', 80, true],
+  ['[fd00::/8]', 'fd00:ec2::254', 80, false],
+  ['[fd00:ec2::/32]', 'fd00:ec2::254', 80, false],
+  ['[fd00:ec2::254]', 'fd00:ec2::254', 80, true],
+  ['[fe80::/10]', 'fe80::1', 80, true],
+  ['[64:ff9b::/96]', '64:ff9b::7f00:1', 80, true],
 ])('the pattern %s names the address %s at port %d: %s', (pattern, address, port, named) => {
   expect(namesAddress([parseTargetPattern(pattern)], address, port)).toBe(named);
 });
@@ -184,7 +213,7 @@ test.each([
   expect(() => parseTargetPattern(text)).toThrow();
 });
 
-test('a CIDR block names exactly the addresses in it', () => {
+test('a CIDR block names exactly the addresses in it, but special ones only when it holds nothing else', () => {
   const number = (address: string) => address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   fc.assert(
     fc.property(fc.ipV4(), fc.integer({ min: 0, max: 32 }), fc.ipV4(), fc.boolean(), (base, bits, other, near) => {
@@ -192,9 +221,14 @@ test('a CIDR block names exactly the addresses in it', () => {
       // Half of the time an address at the edge of the block.
       const start = Math.floor(number(base) / size) * size;
       const at = near ? Math.min(start + size, 2 ** 32 - 1) : number(other);
-      const address = [24, 16, 8, 0].map((shift) => Math.floor(at / 2 ** shift) % 256).join('.');
+      const dotted = (value: number) => [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+      const address = dotted(at);
       const inside = at >= start && at < start + size;
-      expect(namesAddress([parseTargetPattern(`${base}/${bits}`)], address, 80)).toBe(inside);
+      const pattern = parseTargetPattern(`${base}/${bits}`);
+      // 224.0.0.0/4 and 240.0.0.0/4 are neighbours, the only ones.
+      const allSpecial = size <= 2 ** 28 && isSpecialAddress(dotted(start)) && isSpecialAddress(dotted(start + size - 1));
+      expect(pattern.special).toBe(allSpecial);
+      expect(namesAddress([pattern], address, 80)).toBe(inside && (allSpecial || !isSpecialAddress(address)));
     }),
   );
 });

@@ -1,9 +1,11 @@
 import { stat } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
+import type { Cluster } from '@kubernetes/client-node';
 import { type KubeClient, kubeClient } from '../../kube/client.ts';
 import { loadKubeConfig } from '../../kube/config.ts';
 import type { KubeAccess } from '../../kube/plain-config.ts';
 import { VERSION } from '../../kube/version.ts';
+import { trustSystemCAs } from '../trust.ts';
 import type { ChildConnection } from '../upstream/settings.ts';
 
 /** The cluster that the agent stands for; on a bare machine it may come later, or never. */
@@ -106,13 +108,13 @@ async function load(kubeconfig: string): Promise<Loaded> {
 async function connectionOf(config: KubeAccess): Promise<ChildConnection> {
   const cluster = config.getCurrentCluster();
   if (!cluster) throw new Error('the kubeconfig has no current cluster: set current-context');
-  if (cluster.skipTLSVerify && cluster.server.startsWith('https:')) {
-    throw new Error('the kubeconfig has insecure-skip-tls-verify: the agent always verifies; give it certificate-authority-data instead');
-  }
+  const problem = unusable(cluster);
+  if (problem) throw new Error(`the kubeconfig ${problem}`);
   const tls: RequestOptions = {};
   await config.applyToHTTPSOptions(tls);
   const part = (value: unknown): string | undefined => (value === undefined || value === null ? undefined : String(value));
   const [ca, cert, key] = [part(tls.ca), part(tls.cert), part(tls.key)];
+  if (ca === undefined) trustSystemCAs();
 
   let bearer = { value: bearerOf(tls), at: performance.now() };
   let asking: Promise<string | undefined> | undefined;
@@ -136,6 +138,22 @@ async function connectionOf(config: KubeAccess): Promise<ChildConnection> {
       return await asking;
     },
   };
+}
+
+/**
+ * Why callers' requests cannot go to this server as they are; undefined when they can. The library would honour a path and a proxy for the agent's own requests: the cluster would look
+ * well, while those of callers, with the agent's credential, went past the proxy, or to what else stands at that address. A path cannot simply be put in front of theirs: with `..` in
+ * any of its spellings a caller would leave it again.
+ */
+function unusable(cluster: Cluster): string | undefined {
+  const url = URL.canParse(cluster.server) ? new URL(cluster.server) : undefined;
+  if (url?.protocol !== 'https:')
+    return 'has a server without https: nothing is sent without TLS; give it https://HOST:PORT of the API server';
+  if (cluster.skipTLSVerify) return 'has insecure-skip-tls-verify: the agent always verifies; give it certificate-authority-data instead';
+  if (url.pathname !== '/' || url.search || url.hash || url.username || url.password)
+    return `leads to ${JSON.stringify(url.pathname)} at ${url.host}: the agent needs the API server itself, https://HOST:PORT with nothing behind it, not a way through another server`;
+  if (cluster.proxyUrl) return 'has proxy-url: the agent reaches the API server of its cluster directly; run it where no proxy is needed';
+  return undefined;
 }
 
 /** Certificates in files of their own are replaced without a word in the kubeconfig. The client sees to that by itself. */

@@ -20,8 +20,10 @@ export type HeartbeatOptions = {
   refused: (credential: Credential) => void;
   /** A client of the parent with the credential of the moment. */
   parent: KubeClient;
-  /** The status is written at least so often. */
+  /** The status is written at least so often while there is a tunnel. */
   heartbeatMs: number;
+  /** Whether there is a tunnel. */
+  connected: () => boolean;
   /** Given by flags; '' is looked up. */
   ranges: Ranges;
   signal: AbortSignal;
@@ -35,9 +37,16 @@ export type HeartbeatTiming = {
   /** Between two writes, when nodes come and go. */
   gapMs: number;
   retryMs: number;
+  /** Without a tunnel for so long, the status is all that the parent hears of this cluster, and is written at least every `aloneMs`. */
+  aloneAfterMs: number;
+  aloneMs: number;
 };
 
-const TIMING: HeartbeatTiming = { probeMs: 20_000, gapMs: 2_000, retryMs: 1_000 };
+/**
+ * The hub takes what is posted within 5 s of the end of a tunnel for late, gives a cluster up after 15 s without either, and one that posts after three times what it says of itself
+ * (src/hub/clusters/verdict.ts): an agent that dies without a tunnel is missed after 24 s.
+ */
+export const HEARTBEAT_TIMING: HeartbeatTiming = { probeMs: 20_000, gapMs: 2_000, retryMs: 1_000, aloneAfterMs: 6_000, aloneMs: 8_000 };
 /** Ranges do not change; what could not be read may be readable later. */
 const RANGES_MS = 600_000;
 const LONGEST_RETRY_MS = 30_000;
@@ -45,14 +54,16 @@ const LONGEST_RETRY_MS = 30_000;
 export type Heartbeat = {
   /** Writes the status soon although nothing changed: the tunnel is back, and the hub may have given the cluster up. */
   beat(): void;
+  /** Looks again whether there is something to write: the last tunnel has ended. */
+  look(): void;
   /** When the status was last written, in milliseconds of performance.now(); undefined: never. */
   written(): number | undefined;
 };
 
-/** Writes the status of the ManagedCluster when it changes and at least every `heartbeatMs`, until the signal is aborted. */
+/** Writes the status of the ManagedCluster when it changes and at least every `heartbeatMs`, more often without a tunnel, until the signal is aborted. */
 export function keepReporting(options: HeartbeatOptions): Heartbeat {
   const { child, signal, onError } = options;
-  const timing = { ...TIMING, ...options.timing };
+  const timing = { ...HEARTBEAT_TIMING, ...options.timing };
   let written: number | undefined;
   let writtenKey = '';
   let forced = false;
@@ -82,14 +93,26 @@ export function keepReporting(options: HeartbeatOptions): Heartbeat {
     return watched;
   }
 
+  let aloneSince: number | undefined;
+  /** How often the status is written at the moment. The first seconds without a tunnel are no reason: all agents of a hub that is restarted are without. */
+  function frequencyMs(): number {
+    if (options.connected()) {
+      aloneSince = undefined;
+      return options.heartbeatMs;
+    }
+    aloneSince ??= performance.now();
+    const alone = performance.now() - aloneSince >= timing.aloneAfterMs;
+    return alone ? Math.min(timing.aloneMs, options.heartbeatMs) : options.heartbeatMs;
+  }
+
   let probed: { client: KubeClient; result: Probed; at: number } | undefined;
-  async function observe(): Promise<Observed> {
+  async function observe(heartbeatMs: number): Promise<Observed> {
     const common = { agentVersion: `v${VERSION}`, platform: `${process.platform}/${ARCHITECTURES[process.arch] ?? process.arch}` };
     const [client, connection] = [child.client(), child.connection()];
     if (!client || !connection) {
       watched?.stop.abort();
       watched = undefined;
-      return { ...common, heartbeatMs: options.heartbeatMs, child: undefined };
+      return { ...common, heartbeatMs, child: undefined };
     }
     const own = watchedNodes(client);
     if (probed?.client !== client || performance.now() - probed.at >= timing.probeMs) {
@@ -102,7 +125,7 @@ export function keepReporting(options: HeartbeatOptions): Heartbeat {
     }
     return {
       ...common,
-      heartbeatMs: options.heartbeatMs,
+      heartbeatMs,
       child: {
         server: connection.server,
         probed: probed.result,
@@ -153,9 +176,10 @@ export function keepReporting(options: HeartbeatOptions): Heartbeat {
         await rest(timing.probeMs);
         continue;
       }
-      const observed = await observe();
+      const heartbeatMs = frequencyMs();
+      const observed = await observe(heartbeatMs);
       const key = JSON.stringify([credential.managedCluster, clusterStatus(observed), readyCondition(observed)]);
-      const due = written === undefined || performance.now() - written >= options.heartbeatMs;
+      const due = written === undefined || performance.now() - written >= heartbeatMs;
       if (key !== writtenKey || forced || due) {
         const was = forced;
         forced = false;
@@ -173,9 +197,10 @@ export function keepReporting(options: HeartbeatOptions): Heartbeat {
           continue;
         }
         // Nodes that come and go by the hundred make one write, not hundreds.
-        await sleep(Math.min(timing.gapMs, options.heartbeatMs), undefined, { signal }).catch(() => undefined);
+        await sleep(Math.min(timing.gapMs, heartbeatMs), undefined, { signal }).catch(() => undefined);
       }
-      await rest(Math.min(timing.probeMs, options.heartbeatMs - (performance.now() - (written ?? 0))));
+      const mayBecomeAlone = aloneSince === undefined ? Number.POSITIVE_INFINITY : timing.aloneAfterMs;
+      await rest(Math.min(timing.probeMs, mayBecomeAlone, heartbeatMs - (performance.now() - (written ?? 0))));
     }
   }
 
@@ -187,6 +212,7 @@ export function keepReporting(options: HeartbeatOptions): Heartbeat {
       forced = true;
       poke();
     },
+    look: poke,
     written: () => written,
   };
 }

@@ -13,10 +13,24 @@ export type Observed = {
   heartbeatMs: number;
 };
 
-/** The status without times; what is not known is left out, so that a merge patch keeps what stands there. */
-export function clusterStatus({ child, agentVersion, platform, heartbeatMs }: Observed): ManagedClusterStatus {
+/** A merge patch of the status: what is left out stays, null takes away. */
+export type StatusPatch = { [Field in keyof ManagedClusterStatus]: ManagedClusterStatus[Field] | null };
+
+/** What only a cluster has. */
+const OF_A_CLUSTER = {
+  k8sVersion: null,
+  apiserverURL: null,
+  clusterCIDR: null,
+  serviceCIDR: null,
+  nodeStatistics: null,
+  allocatable: null,
+  capacity: null,
+} satisfies StatusPatch;
+
+/** The status without times. What is not known at the moment is left out and stays as it was; what a cluster said that is not there any more is taken away. */
+export function clusterStatus({ child, agentVersion, platform, heartbeatMs }: Observed): StatusPatch {
   const common = { agentVersion, useSocket: true, appPusher: false, heartbeatFrequencySeconds: Math.round(heartbeatMs / 1_000) };
-  if (!child) return { ...common, platform, healthz: false, livez: false, readyz: false };
+  if (!child) return { ...common, ...OF_A_CLUSTER, platform, healthz: false, livez: false, readyz: false };
   const { probed, ranges, nodes, server } = child;
   return {
     ...common,

@@ -19,7 +19,6 @@ import { lifecycleService } from './service/service.ts';
 import { stepsOf, strictly } from './service/steps.ts';
 import { agentCluster } from './service/view.ts';
 import { secretFiles } from './spec/secrets.ts';
-import { isRunning } from './state/phases.ts';
 import { openState } from './state/state.ts';
 
 export type LifecycleSettings = {
@@ -115,7 +114,7 @@ export async function startLifecycle(given: {
       });
     },
   });
-  const view = () => agentCluster(state.get(), manager.last(), { observation, drift, bootID });
+  const view = () => agentCluster(state.get(), manager.last(), { observation, drift, bootID, busy: manager.busy() });
   const service = lifecycleService({
     ...{ machine, distributions, manager, operations: begun, audit, state, view, now },
     reconcilers: () => loops?.status() ?? [],
@@ -187,16 +186,18 @@ export async function startLifecycle(given: {
     { busy: () => begun.busy(), onError },
   );
 
-  /** The agent died between the entry in the history and the begin of what it stands for. */
+  /** The agent died, or the disk was full, between the entry in the history, the wish, and the begin of what they stand for. Either may be there without the other. */
   async function endWhatNeverBegan(): Promise<void> {
     const open = audit.unfinished();
-    if (!open || manager.last()?.auditID === open.auditID) return;
-    const { operation, clusterType, currentVersion, requestedBy, auditID } = open;
-    const ending = { operation, clusterType, currentVersion, requestedBy, auditID, operationID: '', lastExecuted: now().toISOString() };
-    await audit
-      .append({ ...ending, Status: 'Failed', reason: 'NotBegun', message: 'the agent ended before the operation began' })
-      .catch(onError);
-    if (!isRunning(manager.last())) await state.change({ wish: undefined }).catch(onError);
+    if (open && manager.last()?.auditID !== open.auditID) {
+      const { operation, clusterType, currentVersion, requestedBy, auditID } = open;
+      const ending = { operation, clusterType, currentVersion, requestedBy, auditID, operationID: '', lastExecuted: now().toISOString() };
+      await audit
+        .append({ ...ending, Status: 'Failed', reason: 'NotBegun', message: 'the agent ended before the operation began' })
+        .catch(onError);
+    }
+    // The end of an operation that is taken up again needs its wish, and clears it.
+    if (state.get().wish && !manager.busy()) await state.change({ wish: undefined }).catch(onError);
   }
 
   return {

@@ -8,6 +8,7 @@ import { connectThroughHttp } from '../../kube/proxy-connect.ts';
 import { proxyFromEnvironment } from '../../kube/proxy-environment.ts';
 import { VERSION } from '../../kube/version.ts';
 import { unblocked } from '../../tunnel/unblocked.ts';
+import { trustSystemCAs } from '../trust.ts';
 
 /** An API server to connect to. `caFile` or else `ca` (PEM) says whom to trust; with neither, the system's certificates do. */
 export type ParentOptions = { url: string; caFile: string; ca: string; serverName: string };
@@ -43,6 +44,7 @@ export function parentConnection(
     if (given.trim() !== '') return [given];
     if (options.ca) return [options.ca];
     const own = learnt();
+    trustSystemCAs();
     return [...getCACertificates('default'), ...(own ? [own] : [])];
   }
   const servername = options.serverName || (isIP(host) === 0 ? host : '');

@@ -5,9 +5,11 @@ import { type ClusterRegistrationRequest, registrationName } from '../../kube/cl
 import { isNotFound } from '../../kube/errors.ts';
 import { type SealingKeys, sealingKeys } from '../../tunnel/seal.ts';
 import { backoff } from '../backoff.ts';
+import { type Refusals, refusals } from './refusals.ts';
 import { type ClusterDescription, registrationRequest } from './request.ts';
 import { isRefused, type Requests, requestsOf } from './requests.ts';
 import type { Credential, Store } from './store.ts';
+import { type RegistrationTiming, TIMING } from './timing.ts';
 import { credentialIn, renewalTime, SealedToAnotherKey } from './token.ts';
 
 export type RegistrationOptions = {
@@ -26,17 +28,6 @@ export type RegistrationOptions = {
   now?: () => number;
 };
 
-export type RegistrationTiming = {
-  /** Between looks at a request that waits: at first, and at last. */
-  pollMs: number;
-  longestPollMs: number;
-  /** After a failure: at first, and at last. */
-  retryMs: number;
-  longestRetryMs: number;
-  /** How long one renewal may take until it is tried again. */
-  renewalMs: number;
-};
-
 export type Registration = {
   /** Undefined while this cluster is not let in. */
   credential(): Credential | undefined;
@@ -50,7 +41,6 @@ export type Registration = {
   ended: Promise<void>;
 };
 
-const TIMING: RegistrationTiming = { pollMs: 500, longestPollMs: 15_000, retryMs: 1_000, longestRetryMs: 60_000, renewalMs: 60_000 };
 /** A request is looked at more often in its first minute. */
 const QUICK_MS = 60_000;
 const QUICK_FACTOR = 3;
@@ -118,19 +108,26 @@ export function keepRegistered(options: RegistrationOptions): Registration {
   }
 
   /** What the agent's own credential finds; undefined when it is refused, or the request is gone. */
-  async function lookAsOwner(credential: Credential): Promise<ClusterRegistrationRequest | undefined> {
+  async function lookAsOwner(credential: Credential, count?: Refusals): Promise<ClusterRegistrationRequest | undefined> {
     try {
-      return await withClient(credential.token, (requests) => requests.get());
+      const request = await withClient(credential.token, (requests) => requests.get());
+      count?.note(false);
+      return request;
     } catch (error) {
-      if (isRefused(error) || isNotFound(error)) return undefined;
+      const refused = isRefused(error) || isNotFound(error);
+      count?.note(refused);
+      if (refused) return undefined;
       throw error;
     }
   }
 
-  async function lookAsStranger(keys: SealingKeys): Promise<ClusterRegistrationRequest | undefined> {
+  async function lookAsStranger(keys: SealingKeys, refused: boolean): Promise<ClusterRegistrationRequest | undefined> {
     const token = await options.bootstrapToken();
     if (token === undefined) {
-      wait('error', 'not registered, and no bootstrap token: give --bootstrap-token-file or FAIRLEAD_BOOTSTRAP_TOKEN');
+      const why = refused
+        ? "the parent refuses the cluster's credential, which is tried again and again; to register anew there is"
+        : 'not registered, and';
+      wait('error', `${why} no bootstrap token: give --bootstrap-token-file or FAIRLEAD_BOOTSTRAP_TOKEN`);
       return undefined;
     }
     try {
@@ -145,20 +142,20 @@ export function keepRegistered(options: RegistrationOptions): Registration {
     }
   }
 
-  /** A credential that the parent accepts, however long it takes. `last` is the one that was good before. */
-  async function acquire(keys: SealingKeys, last: Credential | undefined): Promise<Credential> {
+  /** A credential that the parent accepts, however long it takes. `own` is the one that was good before: it may be so again, and nobody may have another. */
+  async function acquire(keys: SealingKeys, own: Credential | undefined): Promise<Credential> {
     // A policy answers in seconds, a person when they have time.
     const quick = backoff(timing.pollMs, timing.pollMs * QUICK_FACTOR);
     const slow = backoff(timing.pollMs * QUICK_FACTOR, timing.longestPollMs);
     const began = performance.now();
-    let own = last;
+    const refused = refusals(timing.takenBackMs);
     for (;;) {
       signal.throwIfAborted();
       try {
-        const asOwner = own && (await lookAsOwner(own));
-        if (!asOwner) own = undefined;
-        const request = asOwner ?? (await lookAsStranger(keys));
-        if (!asOwner || asOwner.status?.result === 'Denied') publish(undefined);
+        const asOwner = own && (await lookAsOwner(own, refused));
+        if (refused.takenBack()) publish(undefined);
+        const request = asOwner ?? (await lookAsStranger(keys, own !== undefined));
+        if (request?.status?.result === 'Denied') publish(undefined);
         const got = request && accepted(request, keys, asOwner && own);
         // Only the parent's clock tells whether a token is still good.
         if (got && (got === own || (await lookAsOwner(got)))) return got === own ? got : await take(got);

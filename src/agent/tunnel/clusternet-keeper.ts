@@ -6,7 +6,7 @@ import { HandshakeError } from '../../tunnel/remotedialer/websocket-client.ts';
 import { parseTarget } from '../../tunnel/target.ts';
 import { backoff } from '../backoff.ts';
 import type { Child } from '../child/child.ts';
-import { allowedAddress, dial } from '../upstream/dial.ts';
+import { allowedAddresses, dial } from '../upstream/dial.ts';
 import type { TargetPattern } from '../upstream/settings.ts';
 import type { Keeper, KeeperOptions } from './keeper.ts';
 
@@ -117,7 +117,7 @@ export function clusternetConnect(child: Child, allowTargets: readonly TargetPat
     const server = own ? new URL(own.server) : undefined;
     const isOwn = server?.hostname.replace(/^\[|\]$/g, '') === target.host && Number(server.port || 443) === port;
     const name = `${host}:${port}`;
-    const socket = await dial(name, isOwn ? target.host : await allowedAddress(target, allowTargets), port);
+    const socket = await dial(name, isOwn ? [target.host] : await allowedAddresses(target, allowTargets), port);
     if (signal.aborted) socket.destroy();
     return socket;
   };

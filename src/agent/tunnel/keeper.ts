@@ -19,6 +19,11 @@ export type KeeperOptions = {
   /** The parent refused the credential (401, 403 or 404). */
   refused: (credential: Credential) => void;
   serve: StreamHandler;
+  /**
+   * After another process took the cluster over: whether it is ours again, asked before each attempt until it says so. Left out, as on a machine without a Lease, it is tried after
+   * supersededMs in any case. Must not throw.
+   */
+  mayReturn?: (signal: AbortSignal) => Promise<boolean>;
   signal: AbortSignal;
   /** A tunnel came, went, or could not be opened. */
   onEvent: (event: TunnelEvent) => void;
@@ -41,7 +46,7 @@ export type KeeperTiming = {
   lookMs: number;
   /** A tunnel that ended sooner has not worked: the next attempt waits as after a failure. */
   stableMs: number;
-  /** Another process has taken this cluster over: when to try to have it back. */
+  /** Another process has taken this cluster over: when to try to have it back, or to ask whether one may. */
   supersededMs: number;
 };
 
@@ -84,6 +89,7 @@ export function keepTunnels(options: KeeperOptions): Keeper {
   const held = new Set<Held>();
   let replicas: number | undefined;
   let pauseUntil = 0;
+  let superseded = false;
   let duplicates = 0;
   let look = timing.lookMs / 8;
   let wake = Promise.withResolvers<void>();
@@ -116,6 +122,24 @@ export function keepTunnels(options: KeeperOptions): Keeper {
     else unstable = true;
   }
 
+  function stepBack(): void {
+    superseded = true;
+    pauseUntil = performance.now() + timing.supersededMs;
+  }
+
+  /**
+   * The hub takes the newest for the right one: a replica that came back because its time was up, not because the Lease is its own, would take the cluster from the one that has
+   * replaced it, and the two would go on doing that to each other.
+   */
+  async function comeBack(): Promise<void> {
+    const before = pauseUntil;
+    const may = (await options.mayReturn?.(signal)) ?? true;
+    // Taken over once more while it was asked: the answer may be older.
+    if (pauseUntil !== before) return;
+    if (may) superseded = false;
+    else stepBack();
+  }
+
   function hold(dialled: Dialled & { kind: 'attached' }, credential: Credential): void {
     const { socket, head, replica } = dialled;
     const tunnel = acceptTunnel(socket, head, { serve: options.serve, onError: options.onError });
@@ -129,10 +153,10 @@ export function keepTunnels(options: KeeperOptions): Keeper {
     tunnel.closed
       .then((detail) => {
         held.delete(entry);
-        const superseded = SUPERSEDED.test(detail);
-        if (superseded) pauseUntil = performance.now() + timing.supersededMs;
+        const takenOver = SUPERSEDED.test(detail);
+        if (takenOver) stepBack();
         else if (entry.why === undefined) lost(entry);
-        const why = superseded ? 'superseded' : (entry.why ?? 'lost');
+        const why = takenOver ? 'superseded' : (entry.why ?? 'lost');
         options.onEvent({ kind: 'down', replica, tunnels: counted().length, why, detail });
         changed();
       })
@@ -225,8 +249,9 @@ export function keepTunnels(options: KeeperOptions): Keeper {
         await rest(timing.lookMs);
         continue;
       }
-      const superseded = pauseUntil - performance.now();
-      if (superseded > 0) await rest(superseded);
+      const stepsBackFor = pauseUntil - performance.now();
+      if (stepsBackFor > 0) await rest(stepsBackFor);
+      else if (superseded) await comeBack();
       // A wish for more tunnels than the hub has replicas is looked at again from time to time.
       else if (current().length >= options.tunnels) await rest(timing.lookMs);
       else await attempt(credential);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { Counter, Histogram } from 'prom-client';
 import { type Caller, decodeCaller } from '../../tunnel/caller.ts';
 import { AGENT_AUTHORITY, DIRECT_AUTHORITY } from '../../tunnel/protocol.ts';
@@ -11,9 +11,10 @@ import type { TargetPools } from '../../tunnel/target-pools.ts';
 import type { Route } from '../../tunnel/target-route.ts';
 import type { Answer, RequestHead, UpgradeAnswer, Upstream } from '../../tunnel/upstream.ts';
 import { withoutWithheld } from '../../tunnel/withheld.ts';
-import { allowedAddress, dial, dialTLS, withSystemCAs } from './dial.ts';
+import { allowedAddresses, dial, dialTLS, targetTrust } from './dial.ts';
 import { impersonation } from './identity.ts';
 import type { ChildConnection, UpstreamOptions } from './settings.ts';
+import { unforeseen } from './unforeseen.ts';
 
 /** Where a request goes and what the target gets to see of it. */
 type Plan = { route: Route; head: RequestHead; kind: 'direct' | 'target' };
@@ -24,12 +25,17 @@ export function upstreamHandler(options: UpstreamOptions): StreamHandler {
   let pools: TargetPools | undefined;
   let loading: Promise<TargetPools> | undefined;
   const metrics = upstreamMetrics(options);
+  const explained = unforeseen(options.onError);
 
   async function ready(head: RequestHead): Promise<Plan & { pools: TargetPools }> {
-    const planned = await plan(head);
-    loading ??= import('../../tunnel/target-pools.ts').then(({ targetPools }) => targetPools());
-    pools ??= await loading;
-    return { ...planned, pools };
+    try {
+      const planned = await plan(head);
+      loading ??= import('../../tunnel/target-pools.ts').then(({ targetPools }) => targetPools());
+      pools ??= await loading;
+      return { ...planned, pools };
+    } catch (error) {
+      throw explained(error);
+    }
   }
 
   async function plan(head: RequestHead): Promise<Plan> {
@@ -45,21 +51,18 @@ export function upstreamHandler(options: UpstreamOptions): StreamHandler {
     // The own API server by its address is the same as `direct`: always allowed, with the same credentials.
     if (child && isSame(child, target)) return { kind: 'direct', ...(await toChild(child, caller, head, headers, options)) };
     const name = `${target.scheme}://${head.authority}`;
-    const address = await allowedAddress(target, options.allowTargets);
+    const addresses = await allowedAddresses(target, options.allowTargets);
     const credential = clientPair(caller);
     const route: Route = {
-      key: `${target.scheme}|${target.host}|${target.port}|${address}|${credential ? digest(`${credential.cert}\n${credential.key}`) : ''}`,
+      // Name servers turn the order round: it makes no other route.
+      key: `${target.scheme}|${target.host}|${target.port}|${addresses.toSorted()}|${credential ? digest(`${credential.cert}\n${credential.key}`) : ''}`,
       name,
-      async connect() {
-        if (target.scheme === 'http') return await dial(name, address, target.port);
-        const ca = withSystemCAs(options.targetCA());
-        const servername = isIP(target.host) ? '' : target.host;
-        return await dialTLS(name, address, target.port, {
-          servername,
-          ...(ca && { ca }),
-          ...credential,
-        });
-      },
+      connect: () =>
+        told(options, name, () => {
+          if (target.scheme === 'http') return dial(name, addresses, target.port);
+          const servername = isIP(target.host) ? '' : target.host;
+          return dialTLS(name, addresses, target.port, { servername, ...targetTrust(options.targetCA(), credential) });
+        }),
     };
     const authorization = caller.credential && 'token' in caller.credential ? ['authorization', `Bearer ${caller.credential.token}`] : [];
     return { kind: 'target', route, head: { ...head, headers: ['host', head.authority, ...headers, ...authorization] } };
@@ -67,11 +70,11 @@ export function upstreamHandler(options: UpstreamOptions): StreamHandler {
 
   const upstream: Upstream = {
     exchange(head, body, answer) {
-      const observed = metrics.observe(head.authority, answer);
+      const observed = metrics.observe(head, answer);
       return late(head, ready, observed, (planned) => planned.pools.exchange(planned.route, planned.head, body, observed));
     },
     upgrade(head, protocol, answer) {
-      const observed = metrics.observe(head.authority, answer);
+      const observed = metrics.observe(head, answer);
       return late(head, ready, observed, (planned) => planned.pools.upgrade(planned.route, planned.head, protocol, observed));
     },
   };
@@ -103,9 +106,8 @@ function late<A extends Answer | UpgradeAnswer, P extends Plan>(
     (ready) => {
       if (!over) running = begin(ready);
     },
-    (error: unknown) => {
-      if (!over)
-        answer.fail(error instanceof TargetError ? error : new TargetError(502, 'the request could not be handled', { cause: error }));
+    (error: Error) => {
+      if (!over) answer.fail(error);
     },
   );
   return {
@@ -131,7 +133,7 @@ async function toChild(
   caller: Caller,
   head: RequestHead,
   headers: readonly string[],
-  { allowIdentities }: UpstreamOptions,
+  options: UpstreamOptions,
 ): Promise<{ route: Route; head: RequestHead }> {
   const url = new URL(child.server);
   const host = url.hostname.replace(/^\[|\]$/g, '');
@@ -144,7 +146,7 @@ async function toChild(
   else if (caller.credential && 'token' in caller.credential) identity = ['authorization', `Bearer ${caller.credential.token}`];
   else {
     const authorization = await child.authorization();
-    identity = [...(authorization ? ['authorization', authorization] : []), ...impersonation(caller, allowIdentities)];
+    identity = [...(authorization ? ['authorization', authorization] : []), ...impersonation(caller, options.allowIdentities)];
     if (child.cert && child.key) certificate = { cert: child.cert, key: child.key };
   }
   const servername = child.servername ?? (isIP(host) ? '' : host);
@@ -152,11 +154,13 @@ async function toChild(
     key: `direct|${child.server}|${digest([child.ca, certificate.cert, certificate.key].join('\n'))}`,
     name,
     connect: () =>
-      dialTLS(name, host, port, {
-        servername,
-        ...(child.ca && { ca: child.ca }),
-        ...certificate,
-      }),
+      told(options, name, () =>
+        dialTLS(name, [host], port, {
+          servername,
+          ...(child.ca && { ca: child.ca }),
+          ...certificate,
+        }),
+      ),
   };
   return { route, head: { ...head, scheme: 'https', headers: ['host', url.host, ...headers, ...identity] } };
 }
@@ -177,7 +181,31 @@ function isSame(child: ChildConnection, target: { scheme: string; host: string; 
   return target.scheme === 'https' && url.hostname.replace(/^\[|\]$/g, '') === target.host && Number(url.port || 443) === target.port;
 }
 
-function upstreamMetrics({ registry }: UpstreamOptions) {
+/** The same connection, told to who wants to know. */
+async function told({ onConnection }: UpstreamOptions, target: string, connect: () => Promise<Socket>): Promise<Socket> {
+  if (!onConnection) return await connect();
+  const began = performance.now();
+  const ms = () => Math.round(performance.now() - began);
+  try {
+    const socket = await connect();
+    onConnection({ target, ...(socket.remoteAddress && { address: socket.remoteAddress }), ms: ms() });
+    return socket;
+  } catch (error) {
+    onConnection({ target, ms: ms(), failure: error instanceof Error ? error.message : String(error) });
+    throw error;
+  }
+}
+
+/** The name in the headers of the tunnel; '' when they cannot be read. */
+function userOf({ headers }: RequestHead): string {
+  try {
+    return decodeCaller(headers).name;
+  } catch {
+    return '';
+  }
+}
+
+function upstreamMetrics({ registry, onRequest }: UpstreamOptions) {
   const labelNames = ['kind', 'code'] as const;
   const requests = new Counter({
     name: 'fairlead_agent_requests_total',
@@ -194,12 +222,15 @@ function upstreamMetrics({ registry }: UpstreamOptions) {
   });
   return {
     /** The same answer, counted. */
-    observe<A extends Answer>(authority: string, answer: A): A {
+    observe<A extends Answer>(head: RequestHead, answer: A): A {
+      const { method, authority, path } = head;
       const kind = authority === DIRECT_AUTHORITY ? 'direct' : 'target';
       const began = performance.now();
       const count = (code: number) => {
+        const ms = performance.now() - began;
         requests.inc({ kind, code: String(code) });
-        heads.observe({ kind }, (performance.now() - began) / 1_000);
+        heads.observe({ kind }, ms / 1_000);
+        onRequest?.({ method, target: authority, path: path.replace(/\?.*$/s, ''), user: userOf(head), code, ms: Math.round(ms) });
       };
       return Object.assign(Object.create(answer) as A, {
         head(code: number, headers: readonly string[]) {

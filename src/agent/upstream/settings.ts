@@ -8,7 +8,7 @@ export { parseTargetPattern, type TargetPattern } from '../../tunnel/target.ts';
 export type ChildConnection = {
   /** https://host:port, without a path. */
   server: string;
-  /** PEM bundle; undefined: the CAs that the system trusts. */
+  /** PEM bundle; undefined: the CAs that the process trusts (../trust.ts). */
   ca: string | undefined;
   /** Name to verify when it is not the host of `server`. */
   servername?: string;
@@ -32,4 +32,13 @@ export type UpstreamOptions = {
   agentAPI: StreamHandler;
   registry: Registry;
   onError: (error: unknown) => void;
+  /** For a log that somebody turned up: each connection to a target, and each request that was answered. Left out, they cost nothing. */
+  onConnection?: (tried: ConnectionTried) => void;
+  onRequest?: (answered: RequestAnswered) => void;
 };
+
+/** `ms`: until it stood, or failed with `failure`. */
+export type ConnectionTried = { target: string; address?: string; ms: number; failure?: string };
+
+/** `path` has no query; `code` is 0 for what was broken off; `ms`: until the head of the answer. */
+export type RequestAnswered = { method: string; target: string; path: string; user: string; code: number; ms: number };

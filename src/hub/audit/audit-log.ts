@@ -26,6 +26,8 @@ export type AuditLog = {
   write(entry: AuditEntry): void;
   /** Why entries cannot be written now; undefined when they can. As long as it says something, nothing that changes anything may be done. */
   problem(): string | undefined;
+  /** Entries lost since the start. */
+  lost(): number;
   /** Resolves when all that was written before is out and durable. Rejects with an Error when that does not work now (the entries stay queued). */
   flush(): Promise<void>;
   /** Opens the file again, after log rotation moved it away. Happens by itself with the next line too. */
@@ -72,6 +74,8 @@ export function auditLog(options: AuditLogOptions): AuditLog {
   let unsettledSince: number | undefined;
   let outage: Outage | undefined;
   let lost = 0;
+  /** Of the outages that are over. */
+  let lostBefore = 0;
   let waiters: Waiter[] = [];
   let rotate = false;
   let busySince: number | undefined;
@@ -162,6 +166,7 @@ export function auditLog(options: AuditLogOptions): AuditLog {
     queue.push(json);
     queued += json.length;
     outage = undefined;
+    lostBefore += lost;
     lost = 0;
   }
 
@@ -253,6 +258,7 @@ export function auditLog(options: AuditLogOptions): AuditLog {
       if (busySince !== undefined && performance.now() - busySince > stallMs) return `a write does not end since ${stallMs} ms`;
       return lost > 0 ? 'the queue of entries is full' : undefined;
     },
+    lost: () => lostBefore + lost,
     flush,
     async reopen() {
       rotate = true;

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createSecureContext } from 'node:tls';
 import { parseBundle } from './bundle.ts';
 import { pairHolder } from './pair-holder.ts';
-import type { ServingCertificate, ServingPair } from './serving.ts';
+import type { KeptCertificate, ServingPair } from './serving.ts';
 
 export type CertificateFilesOptions = {
   certFile: string;
@@ -29,7 +29,7 @@ export function checkPair(pair: ServingPair): void {
  * `..data` link, and works on every file system. A swap between the reading of the two files shows as a pair that does not fit, and is read again.
  * Rejects with an Error that names the files when the first pair is broken.
  */
-export async function certificateFiles(options: CertificateFilesOptions): Promise<ServingCertificate> {
+export async function certificateFiles(options: CertificateFilesOptions): Promise<KeptCertificate> {
   const { certFile, keyFile, signal, intervalMs = 2_000 } = options;
   const digest = (pair: ServingPair) => createHash('sha256').update(`${pair.cert}\0${pair.key}`).digest('hex');
   const where = `serving certificate ${certFile}, key ${keyFile}`;
@@ -54,10 +54,10 @@ export async function certificateFiles(options: CertificateFilesOptions): Promis
   const first = await read();
   check(first);
   const holder = pairHolder(first);
+  let reported: string | undefined;
 
   async function run(): Promise<void> {
     let inUse = digest(first);
-    let reported: string | undefined;
     while (!signal.aborted) {
       await sleep(intervalMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
@@ -79,5 +79,5 @@ export async function certificateFiles(options: CertificateFilesOptions): Promis
   }
 
   run().catch((error: unknown) => options.onProblem?.(`${where}: ${String(error)}`));
-  return holder;
+  return { ...holder, problem: () => reported };
 }

@@ -5,7 +5,7 @@ import { trustBundle } from './api-service.ts';
 import { certificateSecret, type StoredCertificate } from './certificate-secret.ts';
 import { coversNames, generateServing, isServable, mergeBundles, namesOf, rotationTime } from './generate.ts';
 import { pairHolder } from './pair-holder.ts';
-import type { ServingCertificate, ServingPair } from './serving.ts';
+import type { KeptCertificate, ServingPair } from './serving.ts';
 
 export type SelfSignedOptions = {
   client: KubeClient;
@@ -28,18 +28,15 @@ export type SelfSignedOptions = {
   onChange?: (notAfter: Date) => void;
 };
 
-/** As `problem()`: why the certificate cannot be kept or trusted; undefined while all is well. */
-export type SelfSignedCertificate = ServingCertificate & { problem(): string | undefined };
-
 const DAY_MS = 86_400_000;
 
 /**
  * A serving certificate that the replicas make, share in a Secret and rotate when two thirds of its life are over (a little earlier, by chance, so that seldom two
  * replicas do it together; the Secret's resourceVersion decides). A rotation: the new pair and its CA are put aside in the Secret; both CAs
  * are put into the APIServices; after `settleMs` the new pair becomes the one in use. So kube-aggregator trusts a certificate before it meets it.
- * Resolves when there is a certificate; tries until the signal is aborted, then rejects.
+ * Resolves when there is a certificate; `problem()` says why it cannot be kept or trusted. Tries until the signal is aborted, then rejects.
  */
-export async function selfSignedCertificate(options: SelfSignedOptions): Promise<SelfSignedCertificate> {
+export async function selfSignedCertificate(options: SelfSignedOptions): Promise<KeptCertificate> {
   const { client, namespace, service, apiServices, signal, validityMs = 90 * DAY_MS } = options;
   const settleMs = options.settleMs ?? Math.min(15_000, validityMs / 12);
   const pollMs = Math.min(30_000, validityMs / 20);

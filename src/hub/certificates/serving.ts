@@ -7,3 +7,6 @@ export type ServingCertificate = {
   /** Called after each change with the new pair, until the signal is aborted. */
   onChange(listener: (pair: ServingPair) => void, signal: AbortSignal): void;
 };
+
+/** One that somebody keeps up to date. `problem()`: why that does not work; undefined while all is well. */
+export type KeptCertificate = ServingCertificate & { problem(): string | undefined };

@@ -45,7 +45,7 @@ export function clusterRoom(options: ClusterRoomOptions): Clusters {
   const { client, connections, settings, events, signal, onError } = options;
   if (settings.tokenSeconds < MIN_TOKEN_SECONDS)
     throw new Error(`tokens of agents must live at least ${MIN_TOKEN_SECONDS} s, not ${settings.tokenSeconds} s`);
-  const directory = clusterDirectory({ client, signal, onError });
+  const directory = clusterDirectory({ client, trust: settings.childTrust, signal, onError });
   const metrics = clusterMetrics(options.registry, {
     approved: () => [...directory.approved()].length,
     connected: () => [...directory.approved()].filter(({ id }) => connections.get(id)?.connected).length,

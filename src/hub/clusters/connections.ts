@@ -15,6 +15,4 @@ export type Connection = {
 /** The tunnels of all clusters. Implemented by src/hub/sockets. Clusters that never connected since this process began are unknown. */
 export type ClusterConnections = {
   get(id: string): Connection | undefined;
-  /** A cluster came, went, or changed its version; not for each ping. */
-  onChange(listener: (id: string) => void, signal: AbortSignal): void;
 };

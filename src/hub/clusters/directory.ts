@@ -1,15 +1,9 @@
 import type { KubeClient } from '../../kube/client.ts';
-import {
-  CHILD_CA_ANNOTATION,
-  CHILD_INSECURE_ANNOTATION,
-  CLUSTERS_API,
-  type ClusterRegistrationRequest,
-  type ManagedCluster,
-  registrationName,
-} from '../../kube/clusternet.ts';
+import { CLUSTERS_API, type ClusterRegistrationRequest, type ManagedCluster, registrationName } from '../../kube/clusternet.ts';
 import { KubeError } from '../../kube/errors.ts';
 import { type WatchCache, watchCache } from '../../kube/watch-cache.ts';
 import type { SocketCluster } from '../sockets/clusters.ts';
+import { type ChildTrust, NO_TRUST } from './child-trust.ts';
 import { clusterIDOf } from './names.ts';
 
 /** All requests and ManagedClusters of the parent, kept up to date by watches. Requests are without their credentials. */
@@ -19,6 +13,8 @@ export type ClusterDirectory = {
   clusters: WatchCache<ManagedCluster>;
   /** The cluster when it is approved and not deleted. */
   find(id: string): SocketCluster | undefined;
+  /** By what the hub knows the API servers of children of clusternet's agents. */
+  trust: ChildTrust;
   approved(): Iterable<SocketCluster>;
   /** Both lists are in, or there are no CRDs and so no clusters. */
   synced(): boolean;
@@ -32,12 +28,13 @@ export const managedKey = (namespace: string, name: string): string => `${namesp
 
 export function clusterDirectory(options: {
   client: KubeClient;
+  trust?: ChildTrust | undefined;
   signal: AbortSignal;
   onError: (error: unknown) => void;
   /** How soon CRDs that were not there are looked for again, in milliseconds; default 5,000. */
   absentMs?: number;
 }): ClusterDirectory {
-  const { client, signal } = options;
+  const { client, signal, trust = NO_TRUST } = options;
   const missing = new Set<string>();
   const listeners = new Set<(id: string) => void>();
   /** What was answered last, as text, and which cluster a ManagedCluster was of. */
@@ -74,14 +71,14 @@ export function clusterDirectory(options: {
     const { dedicatedNamespace = '', managedClusterName = '', credentialIDs } = request.status ?? {};
     const cluster = clusters.get(managedKey(dedicatedNamespace, managedClusterName));
     if (cluster?.spec.clusterId !== id || cluster.metadata.deletionTimestamp) return undefined;
-    const annotations = cluster.metadata.annotations ?? {};
+    const { ca, insecure } = trust.of(id);
     return {
       id,
       name: managedClusterName,
       namespace: dedicatedNamespace,
       apiserverURL: cluster.status?.apiserverURL,
-      childCA: annotations[CHILD_CA_ANNOTATION],
-      childInsecure: annotations[CHILD_INSECURE_ANNOTATION] === 'true',
+      childCA: ca,
+      childInsecure: insecure,
       credentialIDs,
     };
   }
@@ -120,10 +117,15 @@ export function clusterDirectory(options: {
     if (id !== undefined) look(id);
   }, signal);
 
+  trust.onChange((id) => {
+    for (const one of id === undefined ? ids() : [id]) look(one);
+  }, signal);
+
   return {
     requests,
     clusters,
     find,
+    trust,
     *approved() {
       for (const { spec } of requests.values()) {
         const found = find(spec.clusterId);

@@ -17,8 +17,11 @@ export const clusterLabels = (clusterID: string, clusterName: string): Record<st
   [CLUSTER_NAME_LABEL]: clusterName,
 });
 
-/** Account and rights of an agent: its own request, its own ManagedCluster, its own socket. In the order in which they are made. */
-export function agentAccess(clusterID: string, namespace: string, clusterName: string): Wanted[] {
+/**
+ * Account and rights of an agent: its own request, its own ManagedCluster, its own socket. In the order in which they are made. `isClusternets`: besides, what only clusternet's agents
+ * do: find their ManagedCluster by label, patch its labels, open a socket at clusternet's path.
+ */
+export function agentAccess(clusterID: string, namespace: string, clusterName: string, isClusternets = false): Wanted[] {
   const labels = clusterLabels(clusterID, clusterName);
   const subjects = [{ kind: 'ServiceAccount', name: AGENT_ACCOUNT, namespace }];
   const own = registrationName(clusterID);
@@ -36,8 +39,9 @@ export function agentAccess(clusterID: string, namespace: string, clusterName: s
         ...rbac('ClusterRole', own),
         rules: [
           { ...clusters, resources: ['clusterregistrationrequests'], resourceNames: [own], verbs: ['get', 'patch', 'update'] },
-          { ...sockets, resources: ['sockets'], resourceNames: [clusterID], verbs: ['get'] },
-          { ...sockets, resources: ['sockets/attach'], resourceNames: [clusterID], verbs: ['create'] },
+          isClusternets
+            ? { ...sockets, resources: ['sockets'], resourceNames: [clusterID], verbs: ['get'] }
+            : { ...sockets, resources: ['sockets/attach'], resourceNames: [clusterID], verbs: ['create'] },
         ],
       },
     },
@@ -50,9 +54,14 @@ export function agentAccess(clusterID: string, namespace: string, clusterName: s
       object: {
         ...rbac('Role', AGENT_ACCOUNT),
         rules: [
-          // Names cannot limit list and watch by label, which is how clusternet's agents find their object.
-          { ...clusters, resources: ['managedclusters'], verbs: ['list', 'watch'] },
-          { ...clusters, resources: ['managedclusters'], resourceNames: [clusterName], verbs: ['get', 'patch', 'update'] },
+          // Names cannot limit list and watch by label.
+          ...(isClusternets ? [{ ...clusters, resources: ['managedclusters'], verbs: ['list', 'watch'] }] : []),
+          {
+            ...clusters,
+            resources: ['managedclusters'],
+            resourceNames: [clusterName],
+            verbs: isClusternets ? ['get', 'patch', 'update'] : ['get'],
+          },
           { ...clusters, resources: ['managedclusters/status'], resourceNames: [clusterName], verbs: ['get', 'patch', 'update'] },
         ],
       },

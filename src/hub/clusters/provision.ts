@@ -57,7 +57,7 @@ export async function ensureAccess(
   const { client, signal } = room;
   const { clusterId, sealingKey } = request.spec;
   const uid = request.metadata.uid ?? '';
-  for (const wanted of agentAccess(clusterId, namespace, name)) {
+  for (const wanted of agentAccess(clusterId, namespace, name, !sealingKey)) {
     const { collection, object } = wanted;
     if (object['kind'] !== 'ServiceAccount') {
       await ensure(client, wanted, signal, fresh);

@@ -1,3 +1,5 @@
+import type { ChildTrust } from './child-trust.ts';
+
 /** What an administrator can set for child clusters. */
 export type ClusterSettings = {
   /** Requests made by a member of one of these groups are approved without a person; empty: always by hand. */
@@ -6,6 +8,8 @@ export type ClusterSettings = {
   tokenSeconds: number;
   /** CA of the parent's API server (PEM), for agents; undefined while it is not known. */
   parentCA: () => string | undefined;
+  /** By what children of clusternet's agents are known; without it none of them is. */
+  childTrust?: ChildTrust;
   /** Address of the hub itself, past kube-apiserver, and its CA (PEM): shown in InfraCluster. */
   directURL?: string;
   directCA?: () => string | undefined;

@@ -1,4 +1,4 @@
-import { CHILD_INSECURE_ANNOTATION, type Condition, type ManagedCluster } from '../../kube/clusternet.ts';
+import type { Condition, ManagedCluster } from '../../kube/clusternet.ts';
 import type { Connection } from './connections.ts';
 
 /** When what was heard of a cluster, in milliseconds of one clock. The agents' own clocks are not compared with ours. */
@@ -55,6 +55,7 @@ export function silence(
 export function wantedConditions(
   cluster: ManagedCluster,
   silent: { reason: string; message: string } | undefined,
+  insecure: boolean,
   now: Date,
 ): Condition[] | undefined {
   const before = cluster.status?.conditions ?? [];
@@ -66,13 +67,13 @@ export function wantedConditions(
     after = [...after.filter(({ type }) => type !== condition.type), { ...condition, lastTransitionTime }];
   };
   if (silent) set({ type: 'Ready', status: 'Unknown', ...silent });
-  const insecure = cluster.metadata.annotations?.[CHILD_INSECURE_ANNOTATION] === 'true';
   if (insecure) {
     set({
       type: 'TLSVerified',
       status: 'False',
       reason: 'VerificationTurnedOff',
-      message: `The annotation ${CHILD_INSECURE_ANNOTATION} lets anybody between agent and API server of the cluster read and change what is sent.`,
+      message:
+        'insecure-skip-tls-verify in a ConfigMap of the hub lets anybody between agent and API server of the cluster read and change what is sent.',
     });
   } else if (after.some(({ type }) => type === 'TLSVerified')) after = after.filter(({ type }) => type !== 'TLSVerified');
   return after === before ? undefined : after;

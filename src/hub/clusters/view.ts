@@ -1,4 +1,4 @@
-import { CHILD_INSECURE_ANNOTATION, type ManagedCluster, registrationName } from '../../kube/clusternet.ts';
+import { type ManagedCluster, registrationName } from '../../kube/clusternet.ts';
 import { type ClusterDirectory, managedKey } from './directory.ts';
 import type { ClusterRoom } from './room.ts';
 import { API_VERSION, type ClusterPhase, type InfraCluster } from './schema.ts';
@@ -56,7 +56,7 @@ export function infraCluster(
       ...(connection && { since: connection.since.toISOString(), protocol: connection.protocol, tunnels: connection.tunnels }),
       ...(lastSeen && { lastSeen }),
       ...(connection?.connected && connection.roundTripMs !== undefined && { roundTripMilliseconds: rounded(connection.roundTripMs) }),
-      ...(metadata.annotations?.[CHILD_INSECURE_ANNOTATION] === 'true' && { tlsVerified: false }),
+      ...(room.directory.trust.of(spec.clusterId).insecure && { tlsVerified: false }),
       ...(directURL && { directURL }),
       ...(directURL && ca && { directCA: Buffer.from(ca).toString('base64') }),
     },

@@ -43,7 +43,7 @@ export async function watchStatus(room: LeadingRoom, times: { graceMs?: number; 
       const own = directory.find(cluster.spec.clusterId);
       if (!entry || deletionTimestamp || own?.namespace !== namespace || own.name !== name) continue;
       const silent = silence(cluster, connections.get(cluster.spec.clusterId), entry, limits, now);
-      const conditions = wantedConditions(cluster, silent, new Date(now));
+      const conditions = wantedConditions(cluster, silent, own.childInsecure, new Date(now));
       if (!conditions) continue;
       const dead = silent && { healthz: false, livez: false, readyz: false };
       writes.push(() => write(cluster, { conditions, ...dead }));

@@ -12,6 +12,7 @@ import { authorisedName, parseTarget, requestInfo, type Target } from './request
 import type { RequestContext, RequestInfo } from './resource.ts';
 import { negotiateReply, respond, respondError } from './respond.ts';
 import type { Routes } from './routes.ts';
+import { cutSlowReader } from './slow-reader.ts';
 import { warningHeader } from './warning.ts';
 
 /** A step that answers from memory or hands on. */
@@ -32,15 +33,26 @@ export type AppOptions = {
   /** Writes one line for each request; runs before everything else. */
   audit: Step;
   /** What the audit log will say of a request: its id, and places for what becomes known. */
-  subject: (request: IncomingMessage) => { readonly auditID: string; info?: RequestInfo; user?: UserInfo; viaFrontProxy?: boolean };
+  subject: (request: IncomingMessage) => {
+    readonly auditID: string;
+    info?: RequestInfo;
+    user?: UserInfo;
+    viaFrontProxy?: boolean;
+    annotations?: Record<string, string>;
+  };
   /** Why the audit log cannot be written: then nothing may be changed. */
   auditProblem: () => string | undefined;
   limits: InFlightLimits;
-  /** How long a request without a stream may take, in milliseconds, and how long after that the client may take to read the answer. */
+  /**
+   * How long a request without a stream may take, in milliseconds, and how long after that the client may take to read the answer. A stream has no end, but
+   * its client may not take longer than twice that to read what was sent.
+   */
   requestTimeoutMs: number;
   /** Aborted when open streams have to end. */
   closing: AbortSignal;
   log: (id: string, error: unknown) => void;
+  /** Called when a request begins; the result with its status when it has ended. */
+  logRequest?: ((request: IncomingMessage) => (code: number) => void) | undefined;
 };
 
 /** What the steps learn of one request. */
@@ -68,6 +80,15 @@ export function hubApp(options: AppOptions): RequestListener {
     return caller;
   };
 
+  /** Says which methods the path takes, as 405 has to (RFC 9110, 15.5.6), unless whoever refused has said it. */
+  function allow(request: IncomingMessage, response: ServerResponse): void {
+    const { target, info } = state(request);
+    // The method that was refused may be one that has no meaning; the path is good, or it would have been refused for that.
+    const asked = info ?? requestInfo('GET', target);
+    const methods = asked.kind === 'resource' ? routes.methods(asked) : [];
+    if (methods.length > 0 && !response.hasHeader('allow')) response.setHeader('allow', methods.join(', '));
+  }
+
   app.use(options.audit);
 
   app.use((request: IncomingMessage, response: ServerResponse, next: NextFunction) => {
@@ -76,7 +97,12 @@ export function hubApp(options: AppOptions): RequestListener {
     states.set(request, known);
     response.setHeader('audit-id', auditID);
     const finish = metrics.begin();
-    response.once('close', () => finish(known.info, response.headersSent ? response.statusCode : 0));
+    const logged = options.logRequest?.(request);
+    response.once('close', () => {
+      const code = response.headersSent ? response.statusCode : 0;
+      finish(known.info, code);
+      logged?.(code);
+    });
     next();
   });
 
@@ -121,6 +147,8 @@ export function hubApp(options: AppOptions): RequestListener {
     if (route.recorded && options.auditProblem())
       throw serviceUnavailable('the audit log cannot be written, so nothing is changed; try again later');
     const wanted = route.longRunning || route.negotiates ? { mediaType: 'application/json' } : negotiateReply(request, info);
+    // Nobody waits any more, and its close, which would give the place back, has been. Nothing may be awaited from here to the listener of that close.
+    if (response.destroyed) return;
     const leave = limiter.enter(caller.user.name, route.longRunning);
     const gone = new AbortController();
     response.once('close', () => {
@@ -128,8 +156,9 @@ export function hubApp(options: AppOptions): RequestListener {
       gone.abort(new Error('the client has gone'));
     });
     const deadline = route.longRunning ? options.closing : AbortSignal.timeout(options.requestTimeoutMs);
-    if (!route.longRunning) {
-      // A client that does not read its answer would keep its place, and the answer in memory, for ever.
+    // A client that does not read its answer would keep its place, and the answer in memory, for ever.
+    if (route.longRunning) cutSlowReader(response, 2 * options.requestTimeoutMs);
+    else {
       const cut = setTimeout(() => response.destroy(), 2 * options.requestTimeoutMs);
       response.once('close', () => clearTimeout(cut));
     }
@@ -142,6 +171,10 @@ export function hubApp(options: AppOptions): RequestListener {
       signal: AbortSignal.any([gone.signal, deadline]),
       body: (how) => readBody(request, { ...how, signal: gone.signal }),
       warn: (text) => response.appendHeader('warning', warningHeader(text)),
+      annotate: (name, value) => {
+        const subject = options.subject(request);
+        subject.annotations = { ...subject.annotations, [name]: value };
+      },
       allowed: (verb) => authorizer.allowed(caller, info, verb),
     };
     const reply = await route.handler(context);
@@ -150,7 +183,9 @@ export function hubApp(options: AppOptions): RequestListener {
 
   app.use((error: unknown, request: IncomingMessage, response: ServerResponse, _next: NextFunction) => {
     if (response.destroyed && !response.writableFinished && request.destroyed) return;
-    respondError(request, response, toStatusError(error, options.log));
+    const told = toStatusError(error, options.log);
+    if (told.status.code === 405) allow(request, response);
+    respondError(request, response, told);
   });
 
   return app as unknown as RequestListener;

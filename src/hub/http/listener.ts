@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { ServingCertificate } from '../certificates/serving.ts';
+import { watchConnections } from './connections.ts';
 import { listenerTlsOptions, renewConnections, updateSecureContext } from './tls.ts';
 
 export type ListenerOptions = {
@@ -28,6 +29,8 @@ export type ListenerOptions = {
 export type Listener = {
   server: Server;
   port: number;
+  /** Asks clients to go: connections end with their next answer, new ones are taken as before. To be called a while before `close`. */
+  retire(): void;
   /** Stops accepting, lets requests in flight end for `graceMs`, then cuts what is left. */
   close(graceMs: number): Promise<void>;
 };
@@ -56,13 +59,17 @@ export async function listen(app: RequestListener, options: ListenerOptions): Pr
   };
   const server = createServer(serverOptions);
   renewConnections(server, options.requestHeaderCA(), options.isTrusted);
+  const connections = watchConnections(server);
   server.maxHeadersCount = 0;
   server.maxConnections = MAX_CONNECTIONS;
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     if (!request.complete && !options.isUnlimited?.(request)) limitBody(request, response, requestTimeout);
   });
   server.on('request', app);
-  if (upgrades) server.on('upgrade', upgrades.take);
+  if (upgrades) {
+    server.on('upgrade', (request: IncomingMessage) => connections.taken(request.socket));
+    server.on('upgrade', upgrades.take);
+  }
   server.on('clientError', (error: Error & { code?: string }, socket) => rejectRequest(error, socket as Socket));
   // A handshake that fails is the client's affair; without a listener it would not be an error either, but say so here.
   server.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -89,9 +96,10 @@ export async function listen(app: RequestListener, options: ListenerOptions): Pr
   return {
     server,
     port: typeof bound === 'object' && bound ? bound.port : options.port,
+    retire: connections.retire,
     async close(graceMs) {
+      connections.retire();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeIdleConnections();
       const timer = setTimeout(() => server.closeAllConnections(), graceMs);
       await closed;
       clearTimeout(timer);

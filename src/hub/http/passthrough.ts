@@ -71,7 +71,6 @@ export async function passWatch<R extends Raw>(view: View<R>, context: RequestCo
         }
       } catch (error) {
         // The client sees the end of the stream and watches again from where it was.
-        if (!context.signal.aborted && !response.destroyed) context.signal.throwIfAborted();
         if (error instanceof SyntaxError) throw error;
       } finally {
         upstream.destroy();
@@ -91,7 +90,8 @@ function shown<R extends Raw>(view: View<R>, event: Event<R>): object | undefine
 
 /** Waits until the client has read; a client that does not read stops the upstream watch too, never fills memory. */
 async function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  // What is gone already tells nobody any more.
+  if (signal.aborted || response.destroyed) return;
   await new Promise<void>((resolve) => {
     const done = () => {
       response.off('drain', done);

@@ -1,4 +1,4 @@
-import { badRequest } from '../../kube/status.ts';
+import { badRequest, methodNotAllowed } from '../../kube/status.ts';
 import type { RequestInfo, Verb } from './resource.ts';
 
 /** A request target, split but not decoded. */
@@ -17,6 +17,7 @@ const METHOD_VERBS: Record<string, Verb> = { POST: 'create', PUT: 'update', PATC
  * What a request asks for, from its method and undecoded target, by the rules of kube-apiserver
  * (https://kubernetes.io/docs/reference/access-authn-authz/authorization/). A path that two parsers could read differently (empty, `.` or `..` segments, an encoded
  * slash in a name) is refused with StatusError 400: what is authorised must be what is acted on. What follows a subresource is not looked at.
+ * A method that RBAC has no verb for is StatusError 405.
  */
 export function requestInfo(method: string, { path, query }: Target): RequestInfo {
   const [empty, api, group, version, resource, name, subresource, ...rest] = path.split('/');
@@ -46,7 +47,7 @@ function verbOf(method: string, name: string, query: URLSearchParams): Verb {
     return isSet(query.get('watch')) ? 'watch' : 'list';
   }
   const verb = METHOD_VERBS[method];
-  if (!verb) throw badRequest(`the method ${method.slice(0, 32)} has no meaning here`);
+  if (!verb) throw methodNotAllowed(method.slice(0, 32));
   return verb === 'delete' && name === '' ? 'deletecollection' : verb;
 }
 

@@ -50,6 +50,8 @@ export type RequestContext = {
   body(options?: BodyOptions): Promise<unknown>;
   /** Adds a `Warning: 299` header; kubectl prints it. Only before the answer has begun. */
   warn(text: string): void;
+  /** Adds an annotation to the audit line of the request; it is shortened to 1,024 characters. Never a secret. */
+  annotate(name: string, value: string): void;
   /** Asks whether the caller may do something beyond the request itself (for example verb `force`). Fails closed. */
   allowed(verb: string): Promise<boolean>;
 };

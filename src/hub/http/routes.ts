@@ -15,8 +15,13 @@ export type Route = {
 /** Finds the handler of a request. Throws StatusError 404 for a path that is not served and 405 for a method that is not. */
 export type Routes = {
   find(info: ResourceInfo): Route;
+  /** The HTTP methods that a path takes, whatever the one in `info` is; none for a path that is not served. */
+  methods(info: ResourceInfo): string[];
   known(group: string, resource: string, subresource: string): boolean;
 };
+
+const METHODS = { create: 'POST', update: 'PUT', patch: 'PATCH', delete: 'DELETE' } as const;
+const READ = ['GET', 'HEAD'];
 
 export function routes(resources: readonly ApiResource[]): Routes {
   const byName = new Map(resources.map((resource) => [`${resource.group}/${resource.plural}`, resource]));
@@ -31,11 +36,22 @@ export function routes(resources: readonly ApiResource[]): Routes {
     return found && (subresource === '' || sub) ? { resource: found, sub } : undefined;
   };
 
+  const served = (info: ResourceInfo) => {
+    const found = lookup(info.group, info.resource, info.subresource);
+    return found?.resource.version === info.version && info.rest === '' ? found : undefined;
+  };
+
   return {
     known: (group, resource, subresource) => lookup(group, resource, subresource) !== undefined,
+    methods(info) {
+      const found = served(info);
+      if (!found?.sub) return found ? READ : [];
+      const { sub } = found;
+      return [...(sub.get ? READ : []), ...CHANGE_VERBS.filter((verb) => sub[verb]).map((verb) => METHODS[verb])];
+    },
     find(info) {
-      const found = lookup(info.group, info.resource, info.subresource);
-      if (!found || found.resource.version !== info.version || info.rest !== '') throw pathNotFound();
+      const found = served(info);
+      if (!found) throw pathNotFound();
       const { resource, sub } = found;
       if (sub) {
         const columns = sub.columns ?? resource.columns;

@@ -31,9 +31,16 @@ export function certificatesReply(name: string, { CertsInfo }: Value): Reply {
   return { object: { ...head('ClusterCertificates', name), CertsInfo } };
 }
 
-export function auditReply(name: string, { operations }: Value): Reply {
+/** `warn` gets what the caller must know of a history that does not begin with its first entry. */
+export function auditReply(name: string, { operations, omitted = 0 }: Value, warn: (text: string) => void): Reply {
   if (!Array.isArray(operations) || !operations.every(isObject)) throw unexpected(name, 'an audit history');
-  return { object: { ...head('ClusterAudit', name), operations } };
+  if (!Number.isSafeInteger(omitted) || Number(omitted) < 0) throw unexpected(name, 'the number of the entries that it left out');
+  if (omitted !== 0) {
+    warn(
+      `the history of ${name} is too long for one answer: entries 1 to ${Number(omitted)} are left out; they are on the machine, in audit.jsonl of the agent`,
+    );
+  }
+  return { object: { ...head('ClusterAudit', name), operations, ...(omitted !== 0 && { omitted }) } };
 }
 
 /** The kubeconfig out of the agent's `{contents}`. */

@@ -47,7 +47,12 @@ export const certificateColumns: Column<ClusterCertificates>[] = [
 /** Columns of ClusterAudit. */
 export const auditColumns: Column<ClusterAudit>[] = [
   named(),
-  { name: 'Entries', type: 'integer', description: 'How many there are.', value: ({ operations }) => operations.length },
+  {
+    name: 'Entries',
+    type: 'integer',
+    description: 'How many there are.',
+    value: ({ operations, omitted = 0 }) => omitted + operations.length,
+  },
   shown('Last', 'What was done last.', ({ operations }) => operations.at(-1)?.operation ?? ''),
   shown('Status', 'How that went.', ({ operations }) => operations.at(-1)?.Status ?? ''),
   { name: 'Age', type: 'date', description: 'Time since then.', value: ({ operations }) => operations.at(-1)?.lastExecuted ?? null },

@@ -68,6 +68,12 @@ export const ClusterAudit = objectSchema(
       }),
       { description: 'Oldest first.' },
     ),
+    omitted: Type.Optional(
+      Type.Integer({
+        description:
+          'How many entries, from the first on, were left out because the history is too long for one answer. The chain goes on behind them.',
+      }),
+    ),
   },
 );
 export type ClusterAudit = Static<typeof ClusterAudit>;

@@ -11,7 +11,7 @@ const CLUSTER = '/api/v1alpha1/cluster';
 const CERTS = '/api/v1alpha1/certs';
 /** A status, or a plan with the text of all files. */
 const MAX_OBJECT = 4 * 1024 * 1024;
-/** An entry has about 500 bytes. */
+/** An entry has about 500 bytes. The agent leaves out what is more. */
 const MAX_AUDIT = 16 * 1024 * 1024;
 
 const DRY_RUN: QueryParameter = {
@@ -152,7 +152,7 @@ function readings(calls: AgentCalls): Subresource[] {
         summary: 'What was done to the cluster, chained by hashes.',
         handler: async (context) => {
           const { cluster, value } = await calls.object(context, { method: 'GET', path: `${CLUSTER}/audit` }, MAX_AUDIT);
-          return auditReply(cluster.name, value);
+          return auditReply(cluster.name, value, (text) => context.warn(text));
         },
       },
     },

@@ -11,6 +11,13 @@ export const VETO = `${GROUP}/veto`;
 /** On a Node: the operation that cordoned it. */
 export const CORDONED_BY = `${GROUP}/cordoned-by`;
 
+/** On the audit line of a request: the operation that it made or met, and what of its options an auditor looks for; the body itself is not recorded. */
+export const AUDIT_OPERATION = `${GROUP}/operation`;
+export const AUDIT_REASON = `${GROUP}/reason`;
+export const AUDIT_FORCE = `${GROUP}/force`;
+export const AUDIT_DISABLE_EVICTION = `${GROUP}/disable-eviction`;
+export const AUDIT_DRY_RUN = `${GROUP}/dry-run`;
+
 /** On a ConfigMap: what it holds, `operation` or `ledger`. */
 export const OBJECT_LABEL = `${GROUP}/object`;
 export const NODE_LABEL = `${GROUP}/node`;

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isConflict, isNotFound, KubeUnreachableError } from '../../kube/errors.ts';
 import { conflict, tooManyRequests } from '../../kube/status.ts';
-import type { Reply } from '../http/resource.ts';
+import type { Reply, RequestContext } from '../http/resource.ts';
+import { AUDIT_OPERATION } from './annotations.ts';
 import type { Evaluation } from './guards/evaluate.ts';
 import type { ActiveOperation } from './guards/guard.ts';
 import { countRefusals, judge } from './judge.ts';
@@ -27,11 +28,15 @@ export async function beginOperation(
   node: NodeFacts,
   machine: InfraMachine,
   room: NodeRoom,
-  warn: (text: string) => void,
+  { warn, annotate }: Pick<RequestContext, 'warn' | 'annotate'>,
 ): Promise<Reply> {
+  const answer = (code: number, operation: Operation): Reply => {
+    annotate(AUDIT_OPERATION, operation.metadata.name);
+    return { code, object: operation };
+  };
   const name = operationName(node.name, spec.action, spec.requestID);
   const known = spec.requestID ? room.operations.operation(name) : undefined;
-  if (known) return { code: 200, object: known };
+  if (known) return answer(200, known);
 
   const writing = writer(name, spec, room);
   let admission: Admission;
@@ -45,11 +50,11 @@ export async function beginOperation(
     countRefusals(spec.action, admission.admitted, room);
     for (const skipped of admission.admitted.skipped) warn(`guard ${skipped.guard} skipped by force: ${skipped.message}`);
     const { operation, made } = await writing.finish();
-    return { code: made ? 201 : 200, object: operation };
+    return answer(made ? 201 : 200, operation);
   }
   await writing.undo();
   const repeated = spec.requestID ? await room.store.get(name).catch(() => undefined) : undefined;
-  if (repeated) return { code: 200, object: repeated };
+  if (repeated) return answer(200, repeated);
   const object = { group: GROUP, kind: 'nodes', name: node.name };
   if ('full' in admission)
     throw tooManyRequests(`${admission.full} node operations are running, which is the limit of the hub`, 10, object);

@@ -18,7 +18,7 @@ export type NodeDirectory = {
   views(): InfraNode[];
   /** JSON texts of all views, in order of their names, and the resourceVersion they are of. */
   list(): { resourceVersion: string; items: string[] };
-  cache: Pick<WatchCache<unknown>, 'synced' | 'ready' | 'failure' | 'silenceMs' | 'onChange' | 'resourceVersion'>;
+  cache: Pick<WatchCache<unknown>, 'synced' | 'ready' | 'failure' | 'stale' | 'onChange' | 'resourceVersion'>;
 };
 
 const machineKey = (found: Found): string | undefined =>

@@ -1,14 +1,14 @@
-import type { V1Lease } from '@kubernetes/client-node';
 import type { Registry } from 'prom-client';
 import type { KubeClient } from '../../kube/client.ts';
 import type { EventRecorder } from '../../kube/events.ts';
 import type { Leadership } from '../../kube/leader-election.ts';
-import { type Raw, watchCache } from '../../kube/watch-cache.ts';
 import type { ApiResource } from '../http/resource.ts';
 import type { Cloud } from './clouds/cloud.ts';
 import { ProviderIDError } from './clouds/provider-id.ts';
 import type { ResolveInstance } from './clouds/resolve.ts';
-import { alreadyRunning, type ForeignLock } from './guards/already-running.ts';
+import { foreignLocks } from './foreign-locks.ts';
+import { alreadyRunning } from './guards/already-running.ts';
+import { controlPlaneNodes } from './guards/control-plane-nodes.ts';
 import { controlPlaneQuorum } from './guards/control-plane-quorum.ts';
 import { cooldown } from './guards/cooldown.ts';
 import { disruptionBudgets } from './guards/disruption-budgets.ts';
@@ -22,7 +22,6 @@ import { measuredCloud, nodeMetrics } from './metrics.ts';
 import { nodeDirectory } from './node-directory.ts';
 import type { MachineOf } from './node-facts.ts';
 import { LEDGER_NAME, operationLedger } from './operations/ledger.ts';
-import { foreignHolder, lockName, MEDIK8S_NAMESPACE } from './operations/node-lock.ts';
 import { operationsCache } from './operations/operations-cache.ts';
 import { runOperations } from './operations/runner.ts';
 import { isFinal, operationStore } from './operations/store.ts';
@@ -100,10 +99,10 @@ export function nodeRoom(options: NodeRoomOptions): Nodes {
   const budgets = exhaustedBudgets(client, signal, onError);
 
   const guards: Guard[] = [
-    alreadyRunning(foreignLocks(options)),
+    alreadyRunning(foreignLocks({ client, namespace: settings.namespace, medik8s: settings.medik8sLeases, signal, onError })),
     uniqueMachine(directory.sharing),
     ownNode(options.hubNodes),
-    controlPlaneQuorum,
+    controlPlaneQuorum(controlPlaneNodes(client)),
     maxNodesDown(settings.maxNodesDown, settings.maxNodesDownPerZone),
     cooldown(settings.cooldownMs),
     veto,
@@ -133,29 +132,5 @@ export function nodeRoom(options: NodeRoomOptions): Nodes {
         onError,
       }),
     checks: { nodes: synced(directory.cache, 'nodes'), operations: synced(operations, 'operations') },
-  };
-}
-
-/** Leases of nodes that others hold, in our namespace and in that of medik8s. */
-function foreignLocks({ client, settings, signal, onError }: NodeRoomOptions): ForeignLock {
-  const namespaces = settings.medik8sLeases ? [settings.namespace, MEDIK8S_NAMESPACE] : [settings.namespace];
-  const caches = namespaces.map((namespace) => ({
-    namespace,
-    leases: watchCache<Raw & V1Lease, V1Lease>({
-      client,
-      path: `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`,
-      transform: (lease) => ({ spec: lease.spec ?? {} }),
-      signal,
-      // Without medik8s its namespace is not ours to read; that is no trouble.
-      onError: namespace === MEDIK8S_NAMESPACE ? () => undefined : onError,
-    }),
-  }));
-  return (nodeName) => {
-    for (const { namespace, leases } of caches) {
-      const lease = leases.get(lockName(nodeName));
-      const holder = lease && foreignHolder(lease, new Date());
-      if (holder) return { holder, lease: `${namespace}/${lockName(nodeName)}` };
-    }
-    return undefined;
   };
 }

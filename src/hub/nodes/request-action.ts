@@ -2,6 +2,7 @@ import type { TObject } from 'typebox';
 import { forbidden, invalid, notFound, serviceUnavailable } from '../../kube/status.ts';
 import { readOptions } from '../http/query-options.ts';
 import type { Handler, Reply, RequestContext } from '../http/resource.ts';
+import { AUDIT_DISABLE_EVICTION, AUDIT_DRY_RUN, AUDIT_FORCE, AUDIT_REASON } from './annotations.ts';
 import { beginOperation } from './begin-operation.ts';
 import { CloudError } from './clouds/cloud.ts';
 import { judge } from './judge.ts';
@@ -22,16 +23,25 @@ import {
 
 const OPTIONS: Record<Action, TObject> = { Restart: RestartOptions, Stop: StopOptions, Start: StartOptions };
 
+/** What a client is told to wait while the nodes are not known; the watch is tried again at least every 5 s. */
+const RETRY_SECONDS = 2;
+
 type Options = Partial<Omit<NodeOperationSpec, 'nodeName' | 'action' | 'requestedBy' | 'auditID'>>;
 
 /** POST nodes/<n>/restart, /stop and /start: guards, then one ConfigMap, then 201. Nothing is asked of the cloud here, except by a dry run. */
 export function requestAction(action: Action, room: NodeRoom): Handler {
   return async (context) => {
     const object = { group: GROUP, kind: 'nodes', name: context.info.name };
-    if (!room.directory.cache.synced()) throw serviceUnavailable('the nodes have not been read from the API server yet');
+    // Guards that judge by an old copy let through what is not true any more.
+    const stale = room.directory.cache.stale();
+    if (stale) {
+      const message = `nothing was done, because the hub cannot tell how the nodes are: its copy of them ${stale}; try again`;
+      throw serviceUnavailable(message, { ...object, retryAfterSeconds: RETRY_SECONDS });
+    }
     const node = room.directory.get(context.info.name);
     if (!node) throw notFound(object);
     const options = await readActionOptions(action, context);
+    annotate(options, context);
     const found = room.directory.machine(node.name);
     if (!found || 'unsupported' in found) {
       throw invalid(object, [
@@ -42,7 +52,7 @@ export function requestAction(action: Action, room: NodeRoom): Handler {
     const spec = specOf(action, node, options, context);
     return options.dryRun?.length
       ? await dryRun(spec, node, found.machine, room)
-      : await beginOperation(spec, node, found.machine, room, context.warn);
+      : await beginOperation(spec, node, found.machine, room, context);
   };
 }
 
@@ -58,6 +68,14 @@ async function readActionOptions(action: Action, context: RequestContext): Promi
     ...options
   } = value as Options & { apiVersion?: string; kind?: string; metadata?: object };
   return options;
+}
+
+/** For the audit line, also of a request that is refused. */
+function annotate({ reason, force, disableEviction, dryRun }: Options, context: RequestContext): void {
+  if (reason) context.annotate(AUDIT_REASON, reason);
+  if (force) context.annotate(AUDIT_FORCE, 'true');
+  if (disableEviction) context.annotate(AUDIT_DISABLE_EVICTION, 'true');
+  if (dryRun?.length) context.annotate(AUDIT_DRY_RUN, 'true');
 }
 
 async function mayForce(options: Options, context: RequestContext): Promise<void> {

@@ -53,7 +53,10 @@ function nodes(room: NodeRoom): ApiResource {
     const version = context.query.get('resourceVersion') ?? '';
     const asked = PRECISE.some((name) => context.query.get(name)) || PRECISE_NUMBERS.some((name) => context.query.has(name));
     const precise = (version !== '' && version !== '0') || asked;
-    if (precise || !room.directory.cache.synced()) return await passList(view, context);
+    // Version 0 means any: for it the copy will do as soon as there is one. Without a version the most recent is meant.
+    const { cache } = room.directory;
+    const unfit = version === '0' ? !cache.synced() : cache.stale() !== undefined;
+    if (precise || unfit) return await passList(view, context);
     const accept = negotiate(context.headers.accept, OBJECT_TYPES, LIST_CONVERSIONS);
     if (accept.convert || accept.mediaType !== 'application/json' || context.query.has('pretty')) {
       const metadata = { resourceVersion: room.directory.cache.resourceVersion() };

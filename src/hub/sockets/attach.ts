@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { badRequest, conflict, StatusError, serviceUnavailable, tooManyRequests, unauthorized } from '../../kube/status.ts';
 import { ATTACH_HEADERS, ATTACHED_HEADERS, UPGRADE_TOKEN } from '../../tunnel/protocol.ts';
 import { type DialerSession, dialerSession } from '../../tunnel/remotedialer/dialer.ts';
+import type { MessageTransport } from '../../tunnel/remotedialer/transport.ts';
 import { websocketAcceptor } from '../../tunnel/remotedialer/websocket.ts';
 import { connectTunnel } from '../../tunnel/session.ts';
 import { sessionUpstream } from '../../tunnel/session-upstream.ts';
@@ -15,6 +16,7 @@ import { rateLimiter } from './limits.ts';
 import type { SocketMetrics } from './metrics.ts';
 import { refuseUpgrade, writeHead } from './raw-answer.ts';
 import type { Standing } from './standing.ts';
+import { type Telling, takeovers } from './takeover.ts';
 import type { LocalTunnel, TunnelDirectory } from './tunnel-directory.ts';
 
 export type AttachSettings = {
@@ -24,14 +26,27 @@ export type AttachSettings = {
   perSecond: number;
 };
 
+/** A tunnel came or went, for the log. */
+export type TunnelEvent = {
+  event: 'opened' | 'ended';
+  cluster: string;
+  name: string;
+  protocol: string;
+  instance: string;
+  agentVersion: string | undefined;
+  /** Why it ended. */
+  reason?: string;
+};
+
 export type AttachOptions = {
   directory: TunnelDirectory;
   clusters: SocketClusters;
-  peers: { replicas(): number };
+  peers: { replicas(): number } & Telling;
   attach: AttachSettings;
   stand: Standing;
   metrics: SocketMetrics;
   upgraded: (request: IncomingMessage, code: number) => void;
+  onTunnel?: (event: TunnelEvent) => void;
   signal: AbortSignal;
   onError: (error: unknown) => void;
 };
@@ -45,21 +60,22 @@ const GONE = 'the cluster was denied or deleted';
 const CREDENTIAL_ID = 'authentication.kubernetes.io/credential-id';
 
 /** What an agent's tunnel is made of, whatever its protocol. */
-type Line = Omit<LocalTunnel, 'id' | 'instance' | 'credentialID' | 'agentVersion' | 'since'> & { closed: Promise<string> };
+type Line = Omit<LocalTunnel, 'id' | 'instance' | 'credentialID' | 'agentVersion' | 'since' | 'rank'> & { closed: Promise<string> };
 
 /** Opens tunnels for agents, keeps them in the directory while they live, and ends them when their right does. */
 export function attachments(options: AttachOptions) {
   const { directory, clusters, metrics, stand } = options;
   const mayEnter = rateLimiter(options.attach.perSecond);
   const acceptWebsocket = websocketAcceptor();
+  const takeover = takeovers(options);
   let draining = false;
 
   clusters.onChange((id) => {
     const cluster = clusters.find(id);
     for (const tunnel of directory.of(id)) {
       if (!cluster) tunnel.destroy(GONE);
-      // The agent has a newer credential: it opens the tunnel anew with that one.
-      else if (!isCurrent(cluster, tunnel.credentialID)) {
+      // The agent has a newer credential: it opens the tunnel anew with that one. One that is leaving gets nothing new anyway.
+      else if (!tunnel.isClosing() && !isCurrent(cluster, tunnel.credentialID)) {
         tunnel.dismissed = true;
         tunnel.drain();
         tunnel.close();
@@ -87,6 +103,7 @@ export function attachments(options: AttachOptions) {
     line: Line,
     arrival: Arrival,
     what: { instance: string; agentVersion: string | undefined; credentialID: string | undefined },
+    hasOthers = false,
   ): void {
     const { cluster, admitted, info } = arrival;
     const { closed, ...rest } = line;
@@ -96,29 +113,21 @@ export function attachments(options: AttachOptions) {
       rest.destroy(known ? 'this credential of the cluster has been replaced by a newer one' : GONE);
       return;
     }
-    const tunnel: LocalTunnel = { id: cluster.id, since: new Date(), ...what, ...rest };
-    takeOver(tunnel, cluster);
+    const tunnel: LocalTunnel = { id: cluster.id, since: new Date(), rank: takeover.rank(cluster.id), ...what, ...rest };
+    takeover.enter(tunnel, hasOthers);
     directory.add(tunnel);
     const forget = stand.watch(admitted, info, () => tunnel.destroy('the right to open this socket was taken away'));
     clusters.opened(cluster.id, what.credentialID);
+    const { protocol, instance, agentVersion } = tunnel;
+    const told = { cluster: cluster.id, name: cluster.name, protocol, instance, agentVersion };
+    options.onTunnel?.({ event: 'opened', ...told });
     closed
-      .then(() => {
+      .then((reason) => {
         forget();
         directory.remove(tunnel);
+        options.onTunnel?.({ event: 'ended', ...told, reason });
       })
       .catch(options.onError);
-  }
-
-  /** One agent process holds a cluster's socket: the newest. The others are told to stop, so that no request reaches two different machines. */
-  function takeOver(tunnel: LocalTunnel, cluster: SocketCluster): void {
-    const others = directory.of(tunnel.id).filter(({ instance, protocol }) => instance !== tunnel.instance || protocol !== tunnel.protocol);
-    if (others.length === 0) return;
-    metrics.attached('took_over');
-    clusters.takenOver(
-      cluster.id,
-      'another agent process has opened the socket of this cluster; the tunnels of the earlier one were ended',
-    );
-    for (const other of others) other.destroy('superseded by another agent of this cluster');
   }
 
   const answered = () => [ATTACHED_HEADERS.replica, options.attach.identity, ATTACHED_HEADERS.replicas, String(options.peers.replicas())];
@@ -126,7 +135,7 @@ export function attachments(options: AttachOptions) {
   return {
     check,
     keep,
-    /** `sockets/<id>/attach`: our agent. */
+    /** `sockets/<id>/attach`: our agent. Rejects with StatusError when it is not let in, and nothing has been answered. */
     async fairlead(request: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): Promise<void> {
       if (request.method !== 'POST' || request.headers.upgrade !== UPGRADE_TOKEN)
         throw badRequest(`a tunnel is opened by POST with Upgrade: ${UPGRADE_TOKEN}`);
@@ -134,14 +143,11 @@ export function attachments(options: AttachOptions) {
       try {
         credentialID = check(request, arrival);
       } catch (error) {
-        const isDuplicate = error instanceof StatusError && error.status.code === 409;
-        metrics.attached(isDuplicate ? 'duplicate' : 'refused');
-        if (isDuplicate) {
-          options.upgraded(request, 409);
-          refuseUpgrade(socket, error, answered());
-          return;
-        }
-        throw error;
+        if (!(error instanceof StatusError) || error.status.code !== 409) throw error;
+        metrics.attached('duplicate');
+        options.upgraded(request, 409);
+        refuseUpgrade(socket, error, answered());
+        return;
       }
       options.upgraded(request, 101);
       await switchTo(socket, ['connection', 'Upgrade', 'upgrade', UPGRADE_TOKEN, ...answered()]);
@@ -151,19 +157,28 @@ export function attachments(options: AttachOptions) {
       tunnel.onDraining(() => directory.changed(arrival.cluster.id));
       const { closed, roundTripMs, heard, isDraining, isClosing, hasLeft, drain, close, destroy } = tunnel;
       const upstream = sessionUpstream(tunnel, `cluster ${arrival.cluster.name}`);
-      keep({ protocol: 'fairlead', upstream, closed, roundTripMs, heard, isDraining, isClosing, hasLeft, drain, close, destroy }, arrival, {
-        instance: String(request.headers[ATTACH_HEADERS.instance] ?? '').slice(0, 64),
-        agentVersion: String(request.headers[ATTACH_HEADERS.version] ?? '').slice(0, 64) || undefined,
-        credentialID,
-      });
+      keep(
+        { protocol: 'fairlead', upstream, closed, roundTripMs, heard, isDraining, isClosing, hasLeft, drain, close, destroy },
+        arrival,
+        {
+          instance: String(request.headers[ATTACH_HEADERS.instance] ?? '').slice(0, 64),
+          agentVersion: String(request.headers[ATTACH_HEADERS.version] ?? '').slice(0, 64) || undefined,
+          credentialID,
+        },
+        Boolean(request.headers[ATTACH_HEADERS.have]),
+      );
     },
-    /** `sockets/<id>` with WebSocket: a clusternet agent. */
+    /** `sockets/<id>` with WebSocket: a clusternet agent. Rejects as `fairlead` does. */
     async clusternet(request: IncomingMessage, socket: Duplex, head: Buffer, arrival: Arrival): Promise<void> {
       if (!/^websocket$/i.test(request.headers.upgrade ?? '')) throw badRequest('a socket is opened by an agent with Upgrade: websocket');
       const credentialID = check(request, arrival);
       const { cluster } = arrival;
-      options.upgraded(request, 101);
-      acceptWebsocket(request, socket, head, (transport) => {
+      let refusal: Error | undefined;
+      const refused = (error: Error) => {
+        refusal = error;
+      };
+      const accepted = (transport: MessageTransport) => {
+        options.upgraded(request, 101);
         metrics.attached('ok');
         const session = dialerSession(transport);
         let draining = false;
@@ -191,7 +206,9 @@ export function attachments(options: AttachOptions) {
           arrival,
           { instance: '', agentVersion: undefined, credentialID },
         );
-      });
+      };
+      acceptWebsocket(request, socket, head, accepted, refused);
+      if (refusal) throw badRequest(`this is no WebSocket handshake: ${refusal.message}`);
     },
     async drain(graceMs: number, served: Promise<void>): Promise<void> {
       draining = true;

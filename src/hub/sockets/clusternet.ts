@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTLS } from 'node:tls';
+import { CLUSTER_ID_LABEL } from '../../kube/clusternet.ts';
 import { type Caller, decodeCaller } from '../../tunnel/caller.ts';
 import { AGENT_AUTHORITY, DIRECT_AUTHORITY } from '../../tunnel/protocol.ts';
 import type { DialerSession } from '../../tunnel/remotedialer/dialer.ts';
@@ -17,7 +18,7 @@ const HANDSHAKE_MS = 15_000;
 
 /**
  * The way to a cluster whose agent is clusternet's: such an agent only dials, so the requests, the TLS in the connections and the credentials are made here. The
- * child's certificate is verified by the CA in the ManagedCluster's annotation. Without a credential of the child in the caller's extras the child sees nobody.
+ * child's certificate is verified by the CA that an administrator gave. Without a credential of the child in the caller's extras the child sees nobody.
  */
 export function clusternetUpstream(session: DialerSession, cluster: () => SocketCluster | undefined): Upstream {
   const pools = targetPools();
@@ -143,7 +144,7 @@ function explain(shown: string, error: Error, cluster: SocketCluster): string {
   const certificate = 'code' in error && /CERT|SELF_SIGNED|UNABLE_TO|ALTNAME/.test(String(error.code));
   const hint =
     certificate && cluster.childCA === undefined
-      ? `; give the child's CA in annotation infraops.michael.io/child-ca of ManagedCluster ${cluster.namespace}/${cluster.name}`
+      ? `; give the child's CA as ca.crt in a ConfigMap of the hub's namespace with the label ${CLUSTER_ID_LABEL}=${cluster.id}`
       : '';
   return `${shown} cannot be reached: ${error.message}${hint}`;
 }

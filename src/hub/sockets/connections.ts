@@ -11,7 +11,7 @@ type Connection = {
   tunnels: number;
 };
 
-type Source = { connection(id: string): Connection | undefined; onChange(listener: (id: string) => void, signal: AbortSignal): void };
+type Source = { connection(id: string): (Connection & { withPeer: boolean }) | undefined };
 
 /** The tunnels here and in the other replicas as one. */
 export function allConnections(directory: TunnelDirectory, peers: Source) {
@@ -45,17 +45,15 @@ export function allConnections(directory: TunnelDirectory, peers: Source) {
   }
   return {
     get(id: string): Connection | undefined {
-      const [mine, theirs] = [here(id), peers.connection(id)];
+      const [mine, told] = [here(id), peers.connection(id)];
+      // A replica that is not heard is no sign that the agent is away: nothing is known.
+      const theirs = told?.withPeer ? undefined : told;
       if (!mine || !theirs) return mine ?? theirs;
       if (mine.connected !== theirs.connected) return mine.connected ? mine : theirs;
       const latest = mine.lastSeen >= theirs.lastSeen ? mine : theirs;
       if (!mine.connected) return latest;
       const since = mine.since <= theirs.since ? mine.since : theirs.since;
       return { ...latest, since, roundTripMs: mine.roundTripMs ?? theirs.roundTripMs, tunnels: mine.tunnels + theirs.tunnels };
-    },
-    onChange(listener: (id: string) => void, signal: AbortSignal) {
-      directory.onChange(listener, signal);
-      peers.onChange(listener, signal);
     },
   };
 }

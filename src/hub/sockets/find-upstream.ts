@@ -37,7 +37,8 @@ export async function findUpstream(
     if (!isMoving(directory.lastEnd(id)) && !isMoving(peers.lastEnd(id))) break;
     await sleep(MOVE_LOOK_MS);
   }
-  const since = directory.lastEnd(id)?.since ?? peers.connection(id)?.since;
+  const ends = [directory.lastEnd(id)?.since, peers.connection(id)?.since].filter((end) => end !== undefined);
+  const since = ends.length === 0 ? undefined : new Date(Math.max(...ends.map((end) => end.getTime())));
   const when = since ? `since ${since.toISOString()}` : 'and has not been since this replica of the hub began';
   throw serviceUnavailable(`cluster ${name} (${id}) is not connected ${when}: its agent is away`);
 }

@@ -31,7 +31,7 @@ export function socketMetrics(registry: Registry, directory: TunnelDirectory): S
   });
   const attaches = new Counter({
     name: 'fairlead_hub_tunnel_attaches_total',
-    help: 'Attempts of agents to open a tunnel, by result; duplicate: the agent has one here already; took_over: another agent process of the cluster had one.',
+    help: 'Attempts of agents to open a tunnel, by result; refused: not let in, for whatever reason; duplicate: the agent has one here already; took_over: another agent process of the cluster had one, at any replica (counted once, where its end was reported).',
     labelNames: ['result'] as const,
     registers: [registry],
   });

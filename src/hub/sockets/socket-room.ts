@@ -10,7 +10,7 @@ import type { RequestHead, UpgradeAnswer } from '../../tunnel/upstream.ts';
 import type { ResourceInfo } from '../http/resource.ts';
 import { respondError } from '../http/respond.ts';
 import { answerHeaders, answerRequest, redirectError } from './answer-request.ts';
-import { type AttachSettings, attachments } from './attach.ts';
+import { type AttachSettings, attachments, type TunnelEvent } from './attach.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
 import { findCluster, findUpstream, type PeerTunnels } from './find-upstream.ts';
 import type { Admit, Admitted, StillAllowed } from './gate.ts';
@@ -19,14 +19,15 @@ import { socketMetrics } from './metrics.ts';
 import { callerInChild, outgoingHeaders } from './outgoing.ts';
 import { endSoon, refuseUpgrade, writeHead } from './raw-answer.ts';
 import { parseSocketPath, type SocketRequest, socketInfo } from './socket-path.ts';
-import { standing } from './standing.ts';
+import { standing, TUNNEL_LOOK_MS } from './standing.ts';
+import type { Telling } from './takeover.ts';
 import { targetFailure } from './target-failure.ts';
 import type { TunnelDirectory } from './tunnel-directory.ts';
 
 export type SocketRoomOptions = {
   directory: TunnelDirectory;
   clusters: SocketClusters;
-  peers: PeerTunnels & { replicas(): number };
+  peers: PeerTunnels & { replicas(): number } & Telling;
   stillAllowed: StillAllowed;
   limits: SocketLimits;
   attach: AttachSettings;
@@ -35,6 +36,7 @@ export type SocketRoomOptions = {
   toStatus: (error: unknown) => StatusError;
   /** What an upgrade was answered with, for the audit log. */
   upgraded: (request: IncomingMessage, code: number) => void;
+  onTunnel?: (event: TunnelEvent) => void;
   /** Aborted when requests without an end have to end. */
   closing: AbortSignal;
   signal: AbortSignal;
@@ -61,7 +63,8 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
   options.closing.addEventListener('abort', () => {
     for (const cut of [...open]) cut();
   });
-  const attach = attachments({ ...options, stand, metrics });
+  const standTunnels = standing(options.stillAllowed, options.signal, options.onError, TUNNEL_LOOK_MS);
+  const attach = attachments({ ...options, stand: standTunnels, metrics });
 
   /** What both kinds of proxied requests have in common. The result of `enter` must be called at the end. */
   async function prepare(admit: Admit, request: IncomingMessage, isUpgrade: boolean) {
@@ -240,11 +243,21 @@ export function socketRoom(options: SocketRoomOptions): SocketRoom {
       socket.on('error', () => socket.destroy());
       proxyUpgrade(admit, request, socket, head).catch((error: unknown) => {
         const status = toStatus(error);
+        if (isAgents(request.url)) metrics.attached('refused');
         options.upgraded(request, status.status.code);
         refuseUpgrade(socket, status);
       });
     },
   };
+}
+
+/** Whether an agent's tunnel was asked for. */
+function isAgents(url: string | undefined): boolean {
+  try {
+    return parseSocketPath(url ?? '').kind !== 'proxy';
+  } catch {
+    return false;
+  }
 }
 
 const asksToImpersonate = (request: IncomingMessage) =>

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResourceInfo } from '../http/resource.ts';
 import type { Admitted, StillAllowed } from './gate.ts';
@@ -9,16 +10,26 @@ export type Standing = {
   readonly size: number;
 };
 
-type Holder = { admitted: Admitted; info: ResourceInfo; end: () => void; since: number };
+type Holder = { admitted: Admitted; info: ResourceInfo; end: () => void; since: number; question?: string };
 
-/** Between two looks; with the age that an answer may have it stays below ten seconds until a right that was taken away has effect. */
+/** Milliseconds between two looks at one caller; with the age that an answer may have it stays below ten seconds until a right that was taken away has effect. */
 const LOOK_MS = 4_000;
+/** For tunnels, which stay for weeks: as long as ten seconds allow. Clusters that are denied or deleted are cut by the watch, not by this. */
+export const TUNNEL_LOOK_MS = 8_000;
+const TICK_MS = 250;
 const MOST_AT_ONCE = 16;
 /** What is open for less is not worth a question. */
 const YOUNG_MS = 2_000;
 
-/** One question for each caller, verb and cluster, however many streams they hold. A question that cannot be answered changes nothing. */
-export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onError: (error: unknown) => void): Standing {
+/**
+ * One question for each caller, verb and cluster every `lookMs`, however many streams they hold. A question that cannot be answered changes nothing.
+ */
+export function standing(
+  stillAllowed: StillAllowed,
+  signal: AbortSignal,
+  onError: (error: unknown) => void,
+  lookMs: number = LOOK_MS,
+): Standing {
   const holders = new Set<Holder>();
 
   const look = async (group: readonly Holder[]) => {
@@ -31,23 +42,27 @@ export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onErro
   };
   const run = async () => {
     const running = new Set<Promise<void>>();
+    /** When each question is due, in milliseconds of performance.now(). */
+    let due = new Map<string, number>();
     while (!signal.aborted) {
-      const began = performance.now();
-      const until = (due: number) => sleep(Math.max(due - performance.now(), 0), undefined, { signal }).catch(() => undefined);
-      const old = began - YOUNG_MS;
+      const old = performance.now() - YOUNG_MS;
       const open = [...holders].filter((holder) => holder.since < old);
-      const groups = [...Map.groupBy(open, questionOf).values()];
-      // Evenly over the time until the next look: the questions of a thousand tunnels must not fall upon kube-apiserver together.
-      for (const [at, group] of groups.entries()) {
-        await until(began + (LOOK_MS * at) / groups.length);
-        if (signal.aborted) return;
+      const before = due;
+      due = new Map();
+      for (const [question, group] of Map.groupBy(open, (holder) => (holder.question ??= questionOf(holder)))) {
+        // Evenly over the time: the questions of a thousand tunnels that came together must not fall upon kube-apiserver together.
+        const at = before.get(question) ?? old + Math.random() * (lookMs - YOUNG_MS) + YOUNG_MS;
+        due.set(question, at);
+        if (at > performance.now()) continue;
         if (running.size >= MOST_AT_ONCE) await Promise.race(running);
+        if (signal.aborted) return;
+        due.set(question, performance.now() + lookMs);
         const asked: Promise<void> = look(group)
           .catch(onError)
           .finally(() => running.delete(asked));
         running.add(asked);
       }
-      await until(began + LOOK_MS);
+      await sleep(TICK_MS, undefined, { signal }).catch(() => undefined);
     }
   };
   run().catch(onError);
@@ -65,6 +80,8 @@ export function standing(stillAllowed: StillAllowed, signal: AbortSignal, onErro
   };
 }
 
+/** A digest, because it is kept for each holder, and groups and extra may take up to a megabyte. */
 function questionOf({ admitted: { user, via }, info }: Holder): string {
-  return JSON.stringify([user.name, user.uid, user.groups, user.extra, info.verb, info.subresource, info.name, via]);
+  const question = [user.name, user.uid, user.groups, user.extra, info.verb, info.subresource, info.name, via];
+  return createHash('sha256').update(JSON.stringify(question)).digest('base64');
 }

@@ -1,4 +1,5 @@
 import type { Upstream } from '../../tunnel/upstream.ts';
+import { noteEnd } from './ends.ts';
 
 /** A tunnel that ends in this replica. */
 export type LocalTunnel = {
@@ -12,7 +13,11 @@ export type LocalTunnel = {
   credentialID: string | undefined;
   /** Its credential was replaced: it gets no new requests, not even for want of a better one. */
   dismissed?: boolean;
+  /** When it was opened it ended those of another agent process. */
+  tookOver?: boolean;
   since: Date;
+  /** Which of two agent processes is the newer one; see takeover.ts. */
+  rank: number;
   upstream: Upstream;
   roundTripMs(): number | undefined;
   /** Milliseconds of performance.now() when the agent was last heard. */
@@ -76,7 +81,7 @@ export function tunnelDirectory(): TunnelDirectory {
       if (left.length > 0) tunnels.set(tunnel.id, left);
       else {
         tunnels.delete(tunnel.id);
-        ends.set(tunnel.id, { since: new Date(), at: performance.now(), left: tunnel.hasLeft() });
+        noteEnd(ends, tunnel.id, { since: new Date(), at: performance.now(), left: tunnel.hasLeft() });
       }
       changed(tunnel.id);
     },

@@ -29,15 +29,29 @@ const CONTROL_PER_SECOND = 200;
 const CLOSE_MS = 2_000;
 const BREACH_MS = 100;
 
-/** Accepts a clusternet agent: answers 101 on the upgraded socket, without a subprotocol. What is not a handshake gets 400 and does not come back. */
+/**
+ * Accepts a clusternet agent: answers 101 on the upgraded socket, without a subprotocol, and then calls `accepted`. Of what is not a handshake `refused` is told why, and has to
+ * answer; without it that gets 400. Both are called before the function returns; neither is when the socket is gone already.
+ */
 export function websocketAcceptor(): (
   request: IncomingMessage,
   socket: Duplex,
   head: Buffer,
   accepted: (transport: MessageTransport) => void,
+  refused?: (error: Error) => void,
 ) => void {
   const server = new WebSocketServer({ ...WEBSOCKET_OPTIONS, noServer: true, clientTracking: false, handleProtocols: () => false });
-  return (request, socket, head, accepted) => server.handleUpgrade(request, socket, head, (ws) => accepted(websocketTransport(ws)));
+  let onRefused: ((error: Error) => void) | undefined;
+  server.on('wsClientError', (error, socket) => {
+    if (onRefused) onRefused(error);
+    else socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  });
+  return (request, socket, head, accepted, refused) => {
+    onRefused = refused;
+    // It decides before it returns, so that no other request can come in between.
+    server.handleUpgrade(request, socket, head, (ws) => accepted(websocketTransport(ws)));
+    onRefused = undefined;
+  };
 }
 
 /** The transport over an open websocket, which belongs to it from then on. */

@@ -1,8 +1,12 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { createServer as createPlain } from 'node:http';
 import { createServer } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { ChildConnection } from '../../../src/agent/upstream/settings.ts';
+import type { ChildConnection, ConnectionTried, RequestAnswered } from '../../../src/agent/upstream/settings.ts';
+import { targetCAFile } from '../../../src/agent/upstream/target-ca.ts';
 import { issueCertificate } from '../../../src/hub/certificates/x509.ts';
 import { type Caller, encodeCaller } from '../../../src/tunnel/caller.ts';
 import { parseTargetPattern } from '../../../src/tunnel/target.ts';
@@ -172,3 +176,58 @@ test.each([
     expect(asked).toBe(0);
   },
 );
+
+test('a failure inside of the agent: the caller gets an id and nothing else, the log the same id with the reason, once', async () => {
+  const reason = { current: new Error('exec: /usr/bin/aws: exit code 255\nin /home/agent') as Error };
+  const { connection } = await child({ authorization: () => Promise.reject(reason.current) });
+  const { upstream, errors } = await agentEnd(clean, { child: () => connection });
+  const answers = [await failure(ask(upstream, headOf('direct'))), await failure(ask(upstream, headOf('direct')))];
+  const id = /log id ([0-9a-f-]{36})/.exec(answers[0]?.message ?? '')?.[1] ?? 'none';
+  expect(answers).toEqual([0, 1].map(() => ({ code: 502, message: `the request failed in the agent of this cluster (log id ${id})` })));
+  expect(errors.map((error) => (error as Error).message)).toEqual([
+    `a request failed in the agent (log id ${id}): exec: /usr/bin/aws: exit code 255 in /home/agent`,
+  ]);
+  // Such messages quote what was read.
+  reason.current = new SyntaxError('Unexpected token in "eyJhbGciOi"');
+  expect((await failure(ask(upstream, headOf('direct')))).code).toBe(502);
+  expect(String(errors[1])).not.toContain('eyJ');
+});
+
+test('the CAs of a file are read anew when it changes; while it is no good the old ones count, and the caller hears of no path', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'target-ca-'));
+  clean.after(() => rm(folder, { recursive: true, force: true }));
+  const file = join(folder, 'ca.crt');
+  const [first, second] = [makeCa('first').cert, makeCa('second').cert];
+  await writeFile(file, first);
+  const errors: unknown[] = [];
+  const current = targetCAFile(file, (error) => errors.push(error));
+  expect([current(), current()]).toEqual([first, first]);
+  await rm(file);
+  expect([current(), current()]).toEqual([first, first]);
+  expect(errors.map(String)).toEqual([expect.stringContaining(`FlagError: --target-ca-file ${file}: ENOENT`)]);
+  await writeFile(file, 'half');
+  expect(current()).toBe(first);
+  expect(errors).toHaveLength(2);
+  await writeFile(file, second);
+  expect(current()).toBe(second);
+  expect(targetCAFile('', () => undefined)()).toBeUndefined();
+});
+
+test('connections and requests are told to who asks for them: without query, headers or credentials', async () => {
+  const { connection } = await child();
+  const connections: ConnectionTried[] = [];
+  const requests: RequestAnswered[] = [];
+  const { upstream } = await agentEnd(clean, {
+    child: () => connection,
+    onConnection: (tried) => connections.push(tried),
+    onRequest: (answered) => requests.push(answered),
+  });
+  await ask(upstream, headOf('direct', { path: '/api/v1/pods?token=hidden' }));
+  await failure(ask(upstream, headOf('10.9.9.9:80', { path: '/x' })));
+  const ms = expect.any(Number);
+  expect(connections).toEqual([{ target: "the cluster's API server", address: '127.0.0.1', ms }]);
+  expect(requests).toEqual([
+    { method: 'GET', target: 'direct', path: '/api/v1/pods', user: 'jane', code: 200, ms },
+    { method: 'GET', target: '10.9.9.9:80', path: '/x', user: 'jane', code: 403, ms },
+  ]);
+});

@@ -7,9 +7,8 @@ fault() { grep -qx "$1" @FAULTS@ 2>/dev/null; }
 bin=$root${INSTALL_K3S_BIN_DIR:-/usr/local/bin}
 unit=$root/etc/systemd/system/k3s.service
 if [ "$INSTALL_K3S_SKIP_DOWNLOAD" != true ]; then
-  # What would be downloaded is in the folder that GITHUB_URL names.
   mkdir -p "$bin"
-  cp "$GITHUB_URL/$INSTALL_K3S_VERSION/k3s" "$bin/k3s"
+  curl -o "$bin/k3s" -sfL "${GITHUB_URL:-https://github.com/k3s-io/k3s/releases}/download/$INSTALL_K3S_VERSION/k3s"
   chmod 755 "$bin/k3s"
 fi
 [ -x "$bin/k3s" ] || { echo "[ERROR]  Executable k3s binary not found at $bin/k3s" >&2; exit 1; }

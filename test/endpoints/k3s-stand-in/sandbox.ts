@@ -33,8 +33,10 @@ export type Sandbox = {
   stateDir: string;
   /** A folder with artifacts of both versions. */
   artifacts: string;
-  /** A folder as the installer's downloads come from. */
-  releases: string;
+  /** Lets the machine have curl, and `url` (https) answer it with the installer, or with the releases below it. Without it there is no way out. */
+  offer(what: 'installer' | 'releases', url: string): void;
+  /** The URLs that curl was asked for, in order. */
+  asked(): string[];
   machine(): Promise<Machine & { close(): void }>;
   /** What goes wrong from now on; see k3s.ts, server.ts and install.sh. */
   setFaults(...faults: string[]): void;
@@ -49,7 +51,7 @@ export type Sandbox = {
 
 export function k3sSandbox(versions: readonly string[]): Sandbox {
   const box = mkdtempSync(join(tmpdir(), 'fairlead-k3s-'));
-  const [root, bin, own, artifacts, releases] = ['machine', 'bin', 'private', 'artifacts', 'releases'].map((name) => join(box, name)) as [
+  const [root, bin, own, artifacts, downloads] = ['machine', 'bin', 'private', 'artifacts', 'downloads'].map((name) => join(box, name)) as [
     string,
     string,
     string,
@@ -66,6 +68,7 @@ export function k3sSandbox(versions: readonly string[]): Sandbox {
     readFileSync(join(here, name), 'utf8')
       .replaceAll('@ROOT@', root)
       .replaceAll('@PRIVATE@', own)
+      .replaceAll('@DOWNLOADS@', downloads)
       .replaceAll('@FAULTS@', join(own, 'faults'));
 
   for (const [path, content] of Object.entries(MACHINE)) put(join(root, path), content);
@@ -84,15 +87,15 @@ export function k3sSandbox(versions: readonly string[]): Sandbox {
     0o755,
   );
   put(join(bin, 'ip'), `#!/bin/sh\nfile=${root}/proc/net/dev\ngrep -v "^$3:" $file >$file.new\nmv $file.new $file\n`, 0o755);
+  // What needs no state is answered by the shell, which starts faster.
+  const quick = (version: string) => `case $1 in --version) echo 'k3s version ${version} (00000000)'; exit ;; ctr) exit ;; esac`;
+  const program = (version: string) =>
+    `#!/bin/sh\n${quick(version)}\nexport K3S_STAND_IN_OWNER=${process.pid}\nexec '${process.execPath}' '${join(here, 'k3s.ts')}' '${root}' '${own}' '${version}' "$@"\n`;
   const sums: string[] = [];
   for (const version of versions) {
-    // What needs no state is answered by the shell, which starts faster.
-    const quick = `case $1 in --version) echo 'k3s version ${version} (00000000)'; exit ;; ctr) exit ;; esac`;
-    const program = `#!/bin/sh\n${quick}\nexport K3S_STAND_IN_OWNER=${process.pid}\nexec '${process.execPath}' '${join(here, 'k3s.ts')}' '${root}' '${own}' '${version}' "$@"\n`;
-    put(join(releases, version, 'k3s'), program, 0o755);
     for (const [name, content] of [
       ['install.sh', filled('install.sh')],
-      ['k3s', program],
+      ['k3s', program(version)],
       ['k3s-airgap-images.tar', `images of ${version}`],
     ] as const) {
       put(join(artifacts, 'k3s', version, name), content);
@@ -124,7 +127,13 @@ export function k3sSandbox(versions: readonly string[]): Sandbox {
     root,
     stateDir,
     artifacts,
-    releases,
+    offer(what, url) {
+      put(join(bin, 'curl'), filled('curl.sh'), 0o755);
+      const place = join(downloads, url.slice('https://'.length));
+      if (what === 'installer') put(place, filled('install.sh'));
+      else for (const version of versions) put(join(place, 'download', version, 'k3s'), program(version));
+    },
+    asked: () => linesOf(join(own, 'asked')),
     async machine() {
       const real = await localMachine({ root, path: `${root}/usr/local/bin:${bin}`, init: 'systemd' });
       return { ...real, facts: async () => ({ ...(await real.facts()), hostname: HOST, addresses: ['192.0.2.5'] }) };
@@ -144,6 +153,8 @@ export function k3sSandbox(versions: readonly string[]): Sandbox {
     },
   };
 }
+
+const linesOf = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : []);
 
 /** Files of the sandbox's machine, before anything. */
 const MACHINE: Readonly<Record<string, string>> = {

@@ -18,7 +18,7 @@ export type HubListener = {
   port: number;
   server: Server;
   frontProxy: RequestHeaderSource;
-  /** What is wrong, as readyz would say it. */
+  /** What the parts say for readyz; that the hub's readyz says it is for test/hub/http/app.test.ts to show. */
   problems(): Promise<string[]>;
   sideEffects(): number;
   close(): Promise<void>;

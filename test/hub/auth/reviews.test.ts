@@ -213,7 +213,7 @@ const byProxy = (hub: HubListener): Promise<CallAnswer> =>
 const byToken = (hub: HubListener, token: string): Promise<CallAnswer> =>
   call({ port: hub.port, ca: serverCa.cert, headers: ['Authorization', `Bearer ${token}`] });
 
-test('R12: garbage from either review is 503, without a side effect, and readyz names the check', async () => {
+test('R12: garbage from either review is 503, without a side effect, and the check for readyz names it', async () => {
   const { api, hub } = await startHub();
   for (const [what, fault] of Object.entries(garbage)) {
     api.fault(SAR, fault);

@@ -44,11 +44,13 @@ test('files written anew are taken into use; a broken pair keeps the one before 
   const mismatch = () => problems.filter((problem) => problem.includes('do not belong together'));
   await eventually('the problem', () => mismatch().length > 0);
   expect(mismatch()).toEqual([expect.stringContaining(certFile)]);
+  await eventually('the problem as it is now', () => certificate.problem()?.includes('do not belong together'));
   expect(certificate.current().cert).toBe(second.cert);
   await rm(keyFile);
   await eventually('the missing file', () => problems.some((problem) => problem.includes('ENOENT')));
   await write(third);
   await eventually('the third pair', () => certificate.current().cert === third.cert);
+  await eventually('no problem', () => certificate.problem() === undefined);
   expect(told).toEqual([second.cert, third.cert]);
   expect(problems.join()).not.toContain('PRIVATE KEY');
 });

@@ -3,7 +3,8 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { parseBundle } from '../../../src/hub/certificates/bundle.ts';
-import { type SelfSignedCertificate, type SelfSignedOptions, selfSignedCertificate } from '../../../src/hub/certificates/self-signed.ts';
+import { type SelfSignedOptions, selfSignedCertificate } from '../../../src/hub/certificates/self-signed.ts';
+import type { KeptCertificate } from '../../../src/hub/certificates/serving.ts';
 import { listenerTlsOptions, updateSecureContext } from '../../../src/hub/http/tls.ts';
 import { call } from '../auth/call.ts';
 import { eventually } from '../auth/eventually.ts';
@@ -30,7 +31,7 @@ afterEach(async () => {
   await api.close();
 });
 
-const start = (options: Partial<SelfSignedOptions> = {}): Promise<SelfSignedCertificate> =>
+const start = (options: Partial<SelfSignedOptions> = {}): Promise<KeptCertificate> =>
   selfSignedCertificate({
     client: api.client,
     namespace: 'fairlead',
@@ -47,7 +48,7 @@ function register(name: string, spec: Record<string, unknown> = {}): void {
 const bundleOf = (name: string) => Buffer.from(String(api.get(API_SERVICES, name)?.spec?.['caBundle'] ?? ''), 'base64').toString();
 
 /** A listener with the certificate, as the hub runs it. */
-async function serve(certificate: SelfSignedCertificate): Promise<number> {
+async function serve(certificate: KeptCertificate): Promise<number> {
   const server = createServer(listenerTlsOptions(certificate.current(), undefined));
   server.on('request', (_, response) => response.end('{}'));
   certificate.onChange((pair) => updateSecureContext(server, pair, undefined), stop.signal);

@@ -68,7 +68,7 @@ export function hubProcess(api: KubeApi, options: { settings?: Partial<ClusterSe
   const onError = (error: unknown) => void errors.push(error instanceof Error ? error.message : String(error));
   const clusters = clusterRoom({
     client: api.client,
-    connections: { get: (id) => connections.get(id), onChange: () => undefined },
+    connections: { get: (id) => connections.get(id) },
     settings: { ...DEFAULT_CLUSTER_SETTINGS, parentCA: () => 'THE CA', ...options.settings },
     registry,
     events: eventRecorder({ client: api.client, controller: 'fairlead-hub', instance: 'test', signal, onError }),

@@ -40,10 +40,22 @@ describe('R17: rights', () => {
       'clusters.clusternet.io/clusterregistrationrequests create,get',
     ]));
 
-  test('R17: an agent gets no secrets, nothing without a name but the list of its own namespace', () => {
-    const granted = agentAccess(ID, 'ns', 'edge').flatMap(({ object }) => lines((object['rules'] ?? []) as Rule[]));
+  const grantedTo = (isClusternets: boolean) =>
+    agentAccess(ID, 'ns', 'edge', isClusternets).flatMap(({ object }) => lines((object['rules'] ?? []) as Rule[]));
+
+  test('R17: an agent reads and writes what is its own, with nothing for other agents', () =>
+    expect(grantedTo(false).sort()).toEqual([
+      `clusters.clusternet.io/clusterregistrationrequests[clusternet-${ID}] get,patch,update`,
+      'clusters.clusternet.io/managedclusters/status[edge] get,patch,update',
+      'clusters.clusternet.io/managedclusters[edge] get',
+      `proxies.clusternet.io/sockets/attach[${ID}] create`,
+    ]));
+
+  test("R17: an agent of clusternet's gets no secrets either, and nothing without a name but the list of its own namespace", () => {
+    const granted = grantedTo(true);
     expect(granted.filter((line) => !line.includes('['))).toEqual(['clusters.clusternet.io/managedclusters list,watch']);
-    expect(granted.join()).not.toMatch(/secret|\*|delete/);
+    expect(granted).toContain(`proxies.clusternet.io/sockets[${ID}] get`);
+    expect(granted.join()).not.toMatch(/secret|\*|delete|attach/);
   });
 });
 

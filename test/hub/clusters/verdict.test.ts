@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Connection } from '../../../src/hub/clusters/connections.ts';
 import { type Heard, silence, wantedConditions } from '../../../src/hub/clusters/verdict.ts';
-import { CHILD_INSECURE_ANNOTATION, type ManagedCluster, type ManagedClusterStatus } from '../../../src/kube/clusternet.ts';
+import type { ManagedCluster, ManagedClusterStatus } from '../../../src/kube/clusternet.ts';
 
 const NOW = Date.parse('2026-11-21T12:00:00Z');
 const times = { unknownAfterMs: 15_000, graceMs: 30_000 };
@@ -74,17 +74,16 @@ describe('conditions', () => {
   const silent = { reason: 'ClusterStatusUnknown', message: 'gone' };
   test('Ready becomes Unknown once, beside the other conditions', () => {
     const other = { ...ready, type: 'ClusterInit' };
-    const after = wantedConditions(cluster({ conditions: [ready, other] }), silent, new Date(NOW));
+    const after = wantedConditions(cluster({ conditions: [ready, other] }), silent, false, new Date(NOW));
     expect(after).toEqual([other, { type: 'Ready', status: 'Unknown', ...silent, lastTransitionTime: '2026-11-21T12:00:00Z' }]);
-    expect(wantedConditions(cluster({ conditions: after ?? [] }), silent, new Date(NOW + HOUR))).toBeUndefined();
+    expect(wantedConditions(cluster({ conditions: after ?? [] }), silent, false, new Date(NOW + HOUR))).toBeUndefined();
   });
   test('nothing is written for a cluster that is heard', () =>
-    expect(wantedConditions(cluster({ conditions: [ready] }), undefined, new Date(NOW))).toBeUndefined());
+    expect(wantedConditions(cluster({ conditions: [ready] }), undefined, false, new Date(NOW))).toBeUndefined());
   test('a child whose certificate is not verified shows it, until it is', () => {
-    const insecure = { [CHILD_INSECURE_ANNOTATION]: 'true' };
-    const after = wantedConditions(cluster({ conditions: [ready] }, insecure), undefined, new Date(NOW));
+    const after = wantedConditions(cluster({ conditions: [ready] }), undefined, true, new Date(NOW));
     expect(after?.map(({ type, status }) => `${type}=${status}`)).toEqual(['Ready=True', 'TLSVerified=False']);
-    expect(wantedConditions(cluster({ conditions: after ?? [] }, insecure), undefined, new Date(NOW))).toBeUndefined();
-    expect(wantedConditions(cluster({ conditions: after ?? [] }), undefined, new Date(NOW))).toEqual([ready]);
+    expect(wantedConditions(cluster({ conditions: after ?? [] }), undefined, true, new Date(NOW))).toBeUndefined();
+    expect(wantedConditions(cluster({ conditions: after ?? [] }), undefined, false, new Date(NOW))).toEqual([ready]);
   });
 });

@@ -43,6 +43,7 @@ async function ask(process: Process, path: string): Promise<{ code: number; obje
         signal: gone.signal,
         body: async () => undefined,
         warn: () => undefined,
+        annotate: () => undefined,
         allowed: async () => false,
       });
     if ('object' in reply) return { code: reply.code ?? 200, object: reply.object, text: () => '' };

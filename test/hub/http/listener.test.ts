@@ -1,39 +1,13 @@
 import type { RequestListener } from 'node:http';
-import { request } from 'node:https';
 import { connect as dial, type Socket } from 'node:net';
-import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { expect, test } from 'vitest';
-import { pairHolder } from '../../../src/hub/certificates/pair-holder.ts';
-import { type ListenerOptions, listen } from '../../../src/hub/http/listener.ts';
 import { cleanUp } from '../../support/clean-up.ts';
 import { times } from '../../support/counts.ts';
-import { eventually } from '../auth/eventually.ts';
-import { makeCa, makeServer } from '../auth/pki.ts';
+import { makeServer } from '../auth/pki.ts';
+import { ca, get, secure, setUp } from './loopback-listener.ts';
 
-const ca = makeCa('server-ca');
-const pair = makeServer(ca);
 const cleaning = cleanUp();
-
-async function setUp(app: RequestListener = (_request, response) => void response.end('ok'), limits: ListenerOptions['limits'] = {}) {
-  const errors: unknown[] = [];
-  const certificate = pairHolder(pair);
-  const listener = await listen(app, {
-    address: '127.0.0.1',
-    port: 0,
-    certificate,
-    requestHeaderCA: () => undefined,
-    onRequestHeaderCA: () => undefined,
-    isTrusted: () => false,
-    signal: cleaning.signal(),
-    onError: (error) => errors.push(error),
-    limits,
-  });
-  cleaning.after(() => listener.close(0));
-  return { listener, port: listener.port, errors, certificate };
-}
-
-const secure = (port: number, more: ConnectionOptions = {}) =>
-  connect({ host: '127.0.0.1', port, ca: ca.cert, servername: 'localhost', ...more });
 
 /** Sends text over TLS; resolves with what came back and after how long the server had closed. */
 function talk(port: number, text: string, more: ConnectionOptions = {}): Promise<{ text: string; ms: number; alpn: unknown }> {
@@ -50,23 +24,13 @@ function talk(port: number, text: string, more: ConnectionOptions = {}): Promise
   });
 }
 
-function get(port: number, path = '/'): Promise<number> {
-  return new Promise((resolve, reject) => {
-    request({ host: '127.0.0.1', port, path, ca: ca.cert, servername: 'localhost', agent: false }, (response) => {
-      response.resume().on('end', () => resolve(response.statusCode ?? 0));
-    })
-      .on('error', reject)
-      .end();
-  });
-}
-
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0';
 const ATTEMPTS = times(300, 100_000);
 
 test(`R30: ${ATTEMPTS} HTTP/2 prefaces are closed within a second each, and memory stays`, {
   timeout: 60_000 + ATTEMPTS * 20,
 }, async () => {
-  const { port } = await setUp();
+  const { port } = await setUp(cleaning);
   const round = async (count: number) => {
     let left = count;
     const worker = async () => {
@@ -89,7 +53,7 @@ test(`R30: ${ATTEMPTS} HTTP/2 prefaces are closed within a second each, and memo
 });
 
 test('R30: ALPN gives http/1.1 or nothing; who insists on h2 gets no connection', async () => {
-  const { port } = await setUp();
+  const { port } = await setUp(cleaning);
   const negotiated = (ALPNProtocols: string[]) =>
     new Promise((resolve) => {
       const socket = secure(port, { ALPNProtocols });
@@ -105,7 +69,7 @@ test('R30: ALPN gives http/1.1 or nothing; who insists on h2 gets no connection'
 });
 
 test('R30: an upgrade to h2c is not taken: the answer is HTTP/1.1', async () => {
-  const { port } = await setUp();
+  const { port } = await setUp(cleaning);
   for (const upgrade of ['h2c', 'h2', 'HTTP/2.0']) {
     const { text } = await talk(
       port,
@@ -127,7 +91,7 @@ test(`R31: ${SLOW} slow clients are cut (headers 1 s, body 2 s here), and others
     incoming.on('error', () => undefined);
   };
   const limits = { headersTimeout: 1_000, requestTimeout: 2_000, connectionsCheckingInterval: 100 };
-  const { port } = await setUp(app, limits);
+  const { port } = await setUp(cleaning, app, limits);
   const kinds = [
     // Nothing at all; a header that never ends; one that grows; a body that never comes; one that drips.
     (_: Socket) => undefined,
@@ -175,7 +139,7 @@ function drip(socket: Socket, head: string, drop: string): void {
 }
 
 test('R32: headers beyond a mebibyte are 431, bytes that are no request 400; the process answers on', async () => {
-  const { port, errors } = await setUp();
+  const { port, errors } = await setUp(cleaning);
   expect((await talk(port, `GET / HTTP/1.1\r\nHost: x\r\nX-Big: ${'x'.repeat(1_150_000)}\r\n\r\n`)).text).toMatch(/^HTTP\/1\.1 431 |^$/);
   for (const bytes of [
     '\0\0\0\0\r\n\r\n',
@@ -188,7 +152,7 @@ test('R32: headers beyond a mebibyte are 431, bytes that are no request 400; the
 });
 
 test('plain HTTP on the TLS port is cut', async () => {
-  const { port } = await setUp();
+  const { port } = await setUp(cleaning);
   const back = await new Promise<string>((resolve) => {
     let text = '';
     const socket = dial(port, '127.0.0.1', () => socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'));
@@ -201,32 +165,8 @@ test('plain HTTP on the TLS port is cut', async () => {
   expect(await get(port)).toBe(200);
 });
 
-test('close: idle connections end at once, requests in flight may finish, what is left is cut after the grace', async () => {
-  const held = Promise.withResolvers<void>();
-  let inFlight = 0;
-  const app: RequestListener = (incoming, response) => {
-    inFlight++;
-    if (incoming.url === '/held') held.promise.then(() => response.end('done')).catch(() => undefined);
-  };
-  const { listener, port } = await setUp(app);
-  const finished = get(port, '/held');
-  const never = get(port, '/never').catch((error: Error) => error.message);
-  await eventually('both are in flight', () => inFlight === 2);
-  const idle = secure(port);
-  await new Promise<void>((resolve) => idle.on('secureConnect', () => resolve()));
-  idle.on('error', () => undefined);
-  const began = performance.now();
-  const closed = listener.close(400);
-  held.resolve();
-  expect(await finished).toBe(200);
-  await closed;
-  expect(performance.now() - began).toBeGreaterThan(350);
-  expect(performance.now() - began).toBeLessThan(3_000);
-  expect(await never).toMatch(/hang up|reset/);
-});
-
 test('a new certificate is taken into use for new connections; one that is broken is told, and the old one stays', async () => {
-  const { port, certificate, errors } = await setUp();
+  const { port, certificate, errors } = await setUp(cleaning);
   const serial = () =>
     new Promise<string>((resolve, reject) => {
       const socket = secure(port);

@@ -101,6 +101,8 @@ test.each([
   expect(short('GET', url)).toBe(wanted);
 });
 
-test('methods without a meaning are refused', () => {
-  for (const method of ['OPTIONS', 'TRACE', 'PROPFIND', 'post']) expect(short(method, `${BASE}/nodes/n1`)).toBe('400');
+test('regression: methods without a meaning were 400, not 405', () => {
+  for (const method of ['OPTIONS', 'TRACE', 'PROPFIND', 'post']) expect(short(method, `${BASE}/nodes/n1`)).toBe('405');
+  // The path comes first.
+  expect(short('OPTIONS', `${BASE}/nodes/..`)).toBe('400');
 });

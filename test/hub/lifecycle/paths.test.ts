@@ -65,6 +65,15 @@ const named = rows.map((row) => [`${row.method} ${row.sub}`, row] as const);
 const send = (row: Row, more = {}) =>
   lab.ask(row.sub, { method: row.method, ...(row.body && { body: JSON.stringify(row.body) }), ...more });
 
+test('a history that does not begin with its first entry says so', async () => {
+  lab.end.says(() => ({ code: 200, body: { ...AUDIT, omitted: 41 } }));
+  const answer = await lab.ask('audit', {});
+  expect(JSON.parse(answer.body)).toMatchObject({ kind: 'ClusterAudit', omitted: 41 });
+  expect(answer.headers['warning']).toContain('entries 1 to 41 are left out');
+  lab.end.says(() => ({ code: 200, body: { ...AUDIT, omitted: -1 } }));
+  expect((await lab.ask('audit', {})).code).toBe(502);
+});
+
 test.each(named)('%s goes to the agent with the caller and the Audit-ID, and its answer comes back', async (_, row) => {
   lab.end.says(() => ({ code: row.method === 'GET' ? 200 : 202, body: row.says ?? CLUSTER }));
   const answer = await send(row, { groups: ['ops', 'a,b'], headers: { 'audit-id': 'id-of-the-parent' } });

@@ -78,6 +78,7 @@ function context(subresource: string, verb: 'get' | 'create', body?: object, sig
     signal,
     body: async () => body,
     warn: () => undefined,
+    annotate: () => undefined,
     allowed: async () => true,
   };
 }

@@ -45,6 +45,23 @@ describe('a request', () => {
     expect(operations()).toHaveLength(1);
   });
 
+  test('regression: the audit line did not say why, nor that it was forced, nor which operation it made', async () => {
+    const { ask } = await setUp();
+    const body = { reason: 'kernel update', force: true, disableEviction: true, drain: true };
+    const forced = await ask('POST', '/nodes/n1/restart', { body, force: true });
+    expect(forced.annotations).toEqual({
+      'infraops.michael.io/reason': 'kernel update',
+      'infraops.michael.io/force': 'true',
+      'infraops.michael.io/disable-eviction': 'true',
+      'infraops.michael.io/operation': nameOf(forced),
+    });
+    // Also when it is refused; there is no operation then.
+    const refused = await ask('POST', '/nodes/n1/stop?reason=again');
+    expect([refused.code, refused.annotations]).toEqual([409, { 'infraops.michael.io/reason': 'again' }]);
+    const dry = await ask('POST', '/nodes/n2/restart?dryRun=All');
+    expect(dry.annotations).toEqual({ 'infraops.michael.io/dry-run': 'true' });
+  });
+
   test('dry run: every guard and the cloud answer, and nothing is changed', async () => {
     const { ask, api, calls } = await setUp();
     const version = api.version();
@@ -193,7 +210,9 @@ describe('the leader', () => {
     await eventually('the ledger is empty', () => made.api.get(`${MAPS}/fairlead-node-operations`)?.data?.['active'] === '[]');
     const annotations = made.api.get(`${NODES}/n1`)?.metadata.annotations ?? {};
     expect(annotations['infraops.michael.io/operation']).toBeUndefined();
-    expect(annotations['infraops.michael.io/last-restart']).toContain(name);
+    // regression: a stop was noted as a restart, so that LAST-RESTART and the guard Cooldown told of one that had never been.
+    if (action === 'stop') expect(annotations['infraops.michael.io/last-restart']).toBeUndefined();
+    else expect(annotations['infraops.michael.io/last-restart']).toContain(name);
     expect(made.api.all('/apis/coordination.k8s.io/v1/namespaces/x/leases')).toEqual([]);
     // The Event comes after the end can be seen.
     await eventually('both Events', () => made.events.length === 2);

@@ -16,7 +16,14 @@ export const NODES = '/api/v1/nodes';
 export const MAPS = '/api/v1/namespaces/x/configmaps';
 const BASE = '/apis/infraops.michael.io/v1';
 
-export type Asked = { code: number; object: object; warnings: string[]; text: () => string; end: () => void };
+export type Asked = {
+  code: number;
+  object: object;
+  warnings: string[];
+  annotations: Record<string, string>;
+  text: () => string;
+  end: () => void;
+};
 export type Options = { body?: object; force?: boolean; user?: string };
 
 /** The nodes room over an in-memory API and a cloud in memory whose machines boot anew when they are told to. */
@@ -102,6 +109,7 @@ export async function harness(settings: Partial<NodeSettings> = {}, hardRestart 
   async function ask(method: string, path: string, { body, force = false, user = 'alice' }: Options = {}): Promise<Asked> {
     const target = parseTarget(BASE + path);
     const warnings: string[] = [];
+    const annotations: Record<string, string> = {};
     const gone = new AbortController();
     const output = new PassThrough();
     let text = '';
@@ -120,18 +128,21 @@ export async function harness(settings: Partial<NodeSettings> = {}, hardRestart 
         signal: gone.signal,
         body: async () => body,
         warn: (warning) => void warnings.push(warning),
+        annotate(name, value) {
+          annotations[name] = value;
+        },
         allowed: async () => force,
       });
       if ('stream' in reply) {
         const response = Object.assign(output, { writeHead: () => response, flushHeaders: () => undefined, destroyed: false });
         reply.stream(undefined as never, response as never).catch((error: unknown) => errors.push(error));
-        return { code: 200, object: {}, warnings, text: () => text, end };
+        return { code: 200, object: {}, warnings, annotations, text: () => text, end };
       }
       const object = ('object' in reply ? reply.object : JSON.parse(String(reply.json))) as object;
-      return { code: reply.code ?? 200, object, warnings, text: () => text, end };
+      return { code: reply.code ?? 200, object, warnings, annotations, text: () => text, end };
     } catch (error) {
       if (!(error instanceof StatusError)) throw error;
-      return { code: error.status.code, object: error.status as never, warnings, text: () => text, end };
+      return { code: error.status.code, object: error.status as never, warnings, annotations, text: () => text, end };
     }
   }
 

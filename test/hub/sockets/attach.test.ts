@@ -109,6 +109,26 @@ test('draining: agents are told to go elsewhere and none is let in; who finds no
   expect([...hub.directory.local()]).toEqual([]);
 });
 
+test('R8: an agent process that hands the socket over in order keeps its open streams, and nobody is told of a takeover', async () => {
+  const { hub, id, machine: first } = await start();
+  const second = await agentMachine(hub, (_request, response) => response.end('second'));
+  clean.after(() => second.close());
+  const { tunnel } = await first.attach(id, { instance: 'one' });
+  await tunnelsOf(hub, id, 1);
+  const watches = [asking(hub, { path: direct(id, '/watch') }), asking(hub, { path: direct(id, '/watch') })];
+  await waitUntil(() => watches.every((watch) => watch.got() > 0), 'open streams');
+  // As an agent replica does that is replaced: what runs in it may end in its own time.
+  tunnel.leave();
+  await waitUntil(() => hub.directory.of(id)[0]?.isClosing() === true, 'the tunnel to be left');
+  await second.attach(id, { instance: 'two' });
+  await tunnelsOf(hub, id, 2);
+  expect((await ask(hub, { path: direct(id, '/') })).body).toBe('second');
+  expect(first.streams.size).toBe(2);
+  expect([hub.takenOver, await hub.metric('fairlead_hub_tunnel_attaches_total', { result: 'took_over' })]).toEqual([[], 0]);
+  for (const watch of watches) watch.cancel();
+  expect(await tunnel.closed).toBe('the connection ended');
+});
+
 test('R46: requests that come while the agent is between two tunnels wait for the next, upgrades too; for one that was lost they fail at once', async () => {
   const { hub, id, machine } = await start();
   const { tunnel } = await machine.attach(id);

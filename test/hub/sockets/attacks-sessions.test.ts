@@ -170,7 +170,7 @@ test('R8: a credential that was replaced opens no socket, at once; a tunnel that
   expect((await ask(hub, { path: direct(id, '/after') })).body).toBe('own /after');
 });
 
-test('R9: the tunnel of a cluster that is denied or deleted is cut at once, with all that runs in it', async () => {
+test('R9: the tunnel of a cluster that is denied or deleted is cut, with all that runs in it, within 10 s also on a busy machine', async () => {
   const hub = await startHub();
   const [id, other] = [hub.addCluster(), hub.addCluster()];
   const machine = await named(hub, 'child');

@@ -104,6 +104,21 @@ test('large bodies go both ways unchanged, and trailers too', async () => {
   }
 });
 
+test('trailers that the answer does not announce arrive too', async () => {
+  const to = await start({
+    child(_got, response) {
+      response.write('hello');
+      response.addTrailers({ 'x-sum': '42' });
+      response.end();
+    },
+  });
+  for (const method of ['GET', 'POST']) {
+    const answer = await ask(to, { method, path: to.direct('/x') });
+    expect([answer.body.toString(), answer.trailers]).toEqual(['hello', ['x-sum', '42']]);
+  }
+  expect(await ask(to, { method: 'HEAD', path: to.direct('/x') })).toMatchObject({ code: 200, trailers: [] });
+});
+
 test('no byte of a large answer is lost or left over on a kept connection', async () => {
   // Corked answers of Node lost the last chunks at their end; what was left over broke the next request of the connection.
   const to = await start({

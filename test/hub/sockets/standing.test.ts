@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, test } from 'vitest';
 import type { Admitted, StillAllowed } from '../../../src/hub/sockets/gate.ts';
 import { socketInfo } from '../../../src/hub/sockets/socket-path.ts';
-import { standing } from '../../../src/hub/sockets/standing.ts';
+import { standing, TUNNEL_LOOK_MS } from '../../../src/hub/sockets/standing.ts';
 import { user } from '../../support/socket-hub.ts';
 import { waitUntil } from '../../support/wait-until.ts';
 
@@ -44,6 +44,19 @@ test.concurrent('R9: one question for all that one caller holds, and an end for 
   expect(new Set(asked)).toEqual(
     new Set(['mallory get a frontProxy', 'jane get a frontProxy', 'jane get b frontProxy', 'jane delete a frontProxy', 'jane get a token']),
   );
+});
+
+test.concurrent('R9: a question is asked again after the time given and not before; that of tunnels stays within ten seconds', async () => {
+  const lookMs = 2_500;
+  const asked: number[] = [];
+  const allowed: StillAllowed = async () => asked.push(performance.now()) > 0;
+  const stand = standing(allowed, over.signal, (error) => expect.unreachable(String(error)), lookMs);
+  for (let at = 0; at < 2; at++) stand.watch(as('agent'), proxy('a'), () => expect.unreachable('it is allowed'));
+  await waitUntil(() => asked.length === 3, 'three looks', 30_000);
+  const [first = 0, second = 0, third = 0] = asked;
+  for (const pause of [second - first, third - second]) expect(pause).toBeGreaterThan(lookMs - 50);
+  // The time until a new tunnel is old enough to be asked about does not come on top of it.
+  expect(TUNNEL_LOOK_MS).toBeLessThan(9_000);
 });
 
 test.concurrent('R9: what has ended is not asked about, and not ended again', async () => {

@@ -3,7 +3,7 @@ import type { ArtifactSource } from './source.ts';
 import { INDEX, readSums, sumOf } from './sums.ts';
 import { writeVerified } from './verified-file.ts';
 
-/** Artifacts below an https URL, with the index SHA256SUMS at its root. */
+/** Artifacts below an https URL, which has neither user nor query, with the index SHA256SUMS at its root. */
 export function urlSource(source: string, options: DownloadOptions): ArtifactSource {
   const base = new URL(source.endsWith('/') ? source : `${source}/`);
   const shown = `${base.origin}${base.pathname}`;
@@ -28,11 +28,4 @@ export function urlSource(source: string, options: DownloadOptions): ArtifactSou
   };
 }
 
-/** A query of the source (a signature) goes with every file. */
-function below(base: URL, relative: string): URL {
-  const url = new URL(relative.split('/').map(encodeURIComponent).join('/'), base);
-  url.search = base.search;
-  url.username = base.username;
-  url.password = base.password;
-  return url;
-}
+const below = (base: URL, relative: string): URL => new URL(relative.split('/').map(encodeURIComponent).join('/'), base);

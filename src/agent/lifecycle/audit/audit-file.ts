@@ -28,13 +28,13 @@ const MAX_LINE = 65_536;
 /** The line of an entry, as it stands in the file. */
 export const lineOf = (entry: AuditEntry): string => `${JSON.stringify(entry)}\n`;
 
-/** The whole lines of a file with the offset behind each; none when there is no file. A line that is too long comes as ''. */
-export async function* auditLines(path: string): AsyncGenerator<{ text: string; end: number }> {
+/** The whole lines of a file, from the byte `start` on, with the offset behind each; none when there is no file. A line that is too long comes as ''. */
+export async function* auditLines(path: string, start = 0): AsyncGenerator<{ text: string; end: number }> {
   let parts: Buffer[] = [];
   let length = 0;
-  let offset = 0;
+  let offset = start;
   try {
-    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    for await (const chunk of createReadStream(path, { start }) as AsyncIterable<Buffer>) {
       let from = 0;
       for (let at = chunk.indexOf(0x0a); at >= 0; at = chunk.indexOf(0x0a, from)) {
         length += at - from;

@@ -12,7 +12,7 @@ import { openHead } from './head.ts';
 export type AuditLog = {
   /** Durable when it resolves. Rejects with a 503: then there is no such entry, and what it stands for must not be done. */
   append(content: AuditContent): Promise<AuditEntry>;
-  /** Everything that can be read, as it stands in the file: whoever asks verifies it. */
+  /** Everything that can be read, as it stands in the file: whoever asks verifies it. Of a very long history the newest entries, and how many older ones there are. */
   history(): Promise<AuditHistory>;
   /** What is wrong with the history, in words; undefined when nothing is. */
   problem(): string | undefined;
@@ -25,6 +25,8 @@ export type AuditLog = {
 };
 
 const MAX_TEXT = 2_048;
+/** Of the file in one answer: about 30,000 entries, and less than the hub takes. */
+const MOST_BYTES = 15 * 1024 * 1024;
 /** An operation's end is repeated soon after it or never. */
 const REMEMBERED = 100;
 /** Operation of the entries that tell of the history itself. */
@@ -32,9 +34,9 @@ const OWN = 'Audit';
 
 /**
  * Opens the history in `folder`: `audit.jsonl`, one entry a line, and `audit.head`, where it ends. An end that was torn by a crash is taken off and noted; anything else that is wrong is left as it is,
- * noted once by an entry, and shown by `problem`. Rejects when the files cannot be opened.
+ * noted once by an entry, and shown by `problem`. `mostBytes`: of the file in one answer. Rejects when the files cannot be opened.
  */
-export async function openAuditLog(folder: string, now: () => Date = () => new Date()): Promise<AuditLog> {
+export async function openAuditLog(folder: string, now: () => Date = () => new Date(), mostBytes = MOST_BYTES): Promise<AuditLog> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, 'audit.jsonl');
   const knownPath = join(folder, 'audit.known-breaks.json');
@@ -47,7 +49,9 @@ export async function openAuditLog(folder: string, now: () => Date = () => new D
   function note(entry: AuditEntry): void {
     if (entry.Status === 'In Progress') unfinished = entry;
     else {
-      if (entry.operationID === unfinished?.operationID || entry.auditID === unfinished?.auditID) unfinished = undefined;
+      // An entry of what is no operation, or was not begun, has no id of one: that alone makes nothing the same.
+      const same = (name: 'auditID' | 'operationID') => entry[name] !== '' && entry[name] === unfinished?.[name];
+      if (same('auditID') || same('operationID')) unfinished = undefined;
       if (entry.operationID !== '') ended.add(entry.operationID);
       for (const oldest of ended) {
         if (ended.size <= REMEMBERED) break;
@@ -129,12 +133,17 @@ export async function openAuditLog(folder: string, now: () => Date = () => new D
     async history() {
       await queue;
       const operations: AuditEntry[] = [];
-      for await (const { text } of auditLines(path)) {
-        const value = parseLine(text);
+      const tooLong = bytes > mostBytes;
+      // From the byte before on: what comes first is then a line that does not fit, its rest, or its end alone.
+      let skip = tooLong;
+      for await (const { text } of auditLines(path, tooLong ? bytes - mostBytes - 1 : 0)) {
+        const value = skip ? undefined : parseLine(text);
+        skip = false;
         // What is no object is a gap for whoever verifies; nothing else is left out.
         if (typeof value === 'object' && value !== null) operations.push(value as AuditEntry);
       }
-      return { operations };
+      const omitted = tooLong ? (operations[0]?.sequence ?? 1) - 1 : 0;
+      return { operations, ...(omitted > 0 && { omitted }) };
     },
     problem: () =>
       outage ??

@@ -39,4 +39,6 @@ export type Distribution = {
   certificates(machine: MachineView): Promise<CertificateInfo[]>;
   /** Path of the administrator's kubeconfig. */
   kubeconfigPath: string;
+  /** What that file, of which `text` is given, says to others than the machine itself. Left out: the same. */
+  kubeconfigElsewhere?(text: string, spec: ClusterSpec, facts: Facts): string;
 };

@@ -5,7 +5,12 @@ import { temporaryName } from '../machine/files.ts';
 import { MARK } from '../machine/leftovers.ts';
 import type { Execution } from './execution.ts';
 import { secretValues } from './redact.ts';
+import type { WrittenFile } from './request.ts';
 import { type Action, StepError } from './step.ts';
+
+/** The largest text that is kept with the baseline. */
+const MOST_KEPT = 64 * 1024;
+const READABLE_BY_ALL = 0o004;
 
 /** Does one action, with a record of its begin and its end in the journal. `undo`: while undoing, when the journal is waited for. */
 export async function perform(execution: Execution, step: string, index: number, action: Action, undo: boolean): Promise<void> {
@@ -20,22 +25,31 @@ export async function perform(execution: Execution, step: string, index: number,
 
 async function act(execution: Execution, step: string, action: Action, record: Execution['record']): Promise<void> {
   const { machine, signal } = execution;
-  const written = async (path: string, digest: string, mode: number) => {
-    if (!path.startsWith(`${execution.folder}/`)) await record({ kind: 'written', file: { path, digest, mode } });
+  const written = async (file: WrittenFile) => {
+    if (!file.path.startsWith(`${execution.folder}/`)) await record({ kind: 'written', file });
   };
   if (action.kind === 'command') {
     execution.hide(secretValues(action.command.env));
     const command = { ...action.command, env: { ...action.command.env, [MARK]: execution.journal.state.id } };
     await machine.run(command, (line) => execution.say(step, line), signal);
   } else if (action.kind === 'write') {
-    await machine.write(action.path, action.content, action.mode);
-    await written(action.path, createHash('sha256').update(action.content).digest('hex'), action.mode);
-  } else if (action.kind === 'fetch') await written(action.path, await fetched(execution, action), action.mode);
-  else if (action.kind === 'remove') {
+    const { path, content, mode } = action;
+    await machine.write(path, content, mode);
+    const digest = createHash('sha256').update(content).digest('hex');
+    await written({ path, digest, mode, ...(mayBeKept(execution, action) && { content }) });
+  } else if (action.kind === 'fetch') {
+    const { path, artifact, mode } = action;
+    await written({ path, digest: await fetched(execution, action), mode, artifact });
+  } else if (action.kind === 'remove') {
     await machine.remove(action.path);
     await record({ kind: 'removed', path: action.path });
   } else if (action.kind === 'service') await machine.changeService(action.unit, action.change, signal);
   else if (action.kind === 'wait') await waitUntil(execution, step, action);
+}
+
+/** Whether the text of a file may stand in the journal and in the baseline: it is small, and no secret. */
+function mayBeKept({ redact }: Execution, { content, mode, secret }: Extract<Action, { kind: 'write' }>): boolean {
+  return !secret && (mode & READABLE_BY_ALL) !== 0 && content.length <= MOST_KEPT && redact(content) === content;
 }
 
 /** Puts an artifact in its place and resolves with its SHA-256. */

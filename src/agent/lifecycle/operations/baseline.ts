@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { MachineView } from '../machine/machine.ts';
 import { checkedLine, checkedValue } from './checked-line.ts';
 import type { Disk } from './disk.ts';
 import type { Image, InstalledStep, OperationState } from './records.ts';
@@ -55,6 +56,31 @@ export async function mergeBaseline(disk: Disk, folder: string, state: Operation
   baseline.written = [...written.values()];
   baseline.operations.push(state.id);
   await disk.replace(join(folder, 'index'), checkedLine(baseline));
+}
+
+/**
+ * The state of an operation that was undone but for `steps`, with those files only that these have written and that still stand as they were written: the others were put back, and are
+ * not what an operation wrote.
+ */
+export async function onlyStanding(
+  machine: MachineView,
+  state: OperationState,
+  steps: readonly Pick<InstalledStep, 'name'>[],
+): Promise<OperationState> {
+  const written: OperationState['written'] = new Map();
+  for (const [path, file] of state.written) {
+    if (!state.images.some((image) => image.path === path && steps.some(({ name }) => name === image.step))) continue;
+    // What cannot be read is not watched either; an operation does not wait with its end for that.
+    if (await stands(machine, path, file).catch(() => false)) written.set(path, file);
+  }
+  return { ...state, written };
+}
+
+/** Whether a file is as it was written; `undefined` stands for one that was removed. */
+async function stands(machine: MachineView, path: string, file: WrittenFile | undefined): Promise<boolean> {
+  const found = await machine.stat(path);
+  if (!file || !found) return file === undefined && found === undefined;
+  return found.type === 'file' && (found.mode & 0o7777) === file.mode && (await machine.digest(path)) === file.digest;
 }
 
 /** Files and folders of operations that Delete will want. */

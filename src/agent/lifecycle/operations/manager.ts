@@ -3,7 +3,7 @@ import { conflict, serviceUnavailable } from '../../../kube/status.ts';
 import type { ArtifactSource } from '../artifacts/source.ts';
 import { endLeftovers } from '../machine/leftovers.ts';
 import type { Facts, Machine } from '../machine/machine.ts';
-import { mergeBaseline, neededBy, readBaseline } from './baseline.ts';
+import { mergeBaseline, neededBy, onlyStanding, readBaseline } from './baseline.ts';
 import { type Disk, localDisk } from './disk.ts';
 import { type Driver, drive, untilDone } from './drive.ts';
 import { deleteSteps, type EngineStep, refuseDoubles, restorations, stepsByName } from './engine-steps.ts';
@@ -147,12 +147,8 @@ export function operationManager(given: OperationManagerOptions): OperationManag
       phase === 'Succeeded' ? state.steps.filter((step) => step.state === 'Done') : state.remains.map(({ step }) => ({ name: step }));
     if (phase === 'Failed' && left.length === 0) return;
     const folder = filesOf(state.id);
-    await mergeBaseline(
-      disk,
-      store.baseline,
-      state,
-      left.map(({ name }) => ({ name, folder })),
-    );
+    const steps = left.map(({ name }) => ({ name, folder }));
+    await mergeBaseline(disk, store.baseline, phase === 'Succeeded' ? state : await onlyStanding(machine, state, steps), steps);
   }
 
   /** The newest operation of which anything is on disk. */
@@ -245,6 +241,7 @@ export function operationManager(given: OperationManagerOptions): OperationManag
       yield* log.read((await store.ids()).map(store.logOf), follow, AbortSignal.any([until, signal]));
     },
     written: async () => (await readBaseline(store.baseline)).written,
+    busy: () => busy !== undefined,
     settled: () => running,
     async stop() {
       lifetime.abort();

@@ -1,11 +1,15 @@
 import type { OperationPlan, PlannedAction } from '../../../kube/lifecycle.ts';
 import { AGENT_API_VERSION } from '../../../kube/lifecycle.ts';
+import { conflict } from '../../../kube/status.ts';
 import { describe } from './actions.ts';
 import type { EngineStep } from './engine-steps.ts';
 import type { OperationRequest } from './request.ts';
-import type { Action, StepContext } from './step.ts';
+import { type Action, type StepContext, StepError } from './step.ts';
 
-/** What an operation would do now, step by step; steps whose work is done already are left out. Steps look at the machine and change nothing. */
+/**
+ * What an operation would do now, step by step; steps whose work is done already are left out. Steps look at the machine and change nothing. Rejects with StatusError 409 when a step
+ * refuses the machine as it is, before anything would have been changed: the operation would end there.
+ */
 export async function planOperation(given: {
   request: OperationRequest;
   steps: readonly EngineStep[];
@@ -22,12 +26,17 @@ export async function planOperation(given: {
     try {
       for (const action of await step.run(context)) actions.push(...planned(step.name, action, given.redact));
     } catch (error) {
-      // What it needs to look at is made by a step before it.
       const why = given.redact(error instanceof Error ? error.message : String(error));
+      if (error instanceof StepError && actions.every(({ kind }) => kind === 'wait')) throw refusal(step.name, why, error.nextCommand);
+      // What it needs to look at is made by a step before it.
       actions.push({ step: step.name, kind: 'wait', text: `decided when the steps before it are done: ${why}` });
     }
   }
   return { apiVersion: AGENT_API_VERSION, kind: 'OperationPlan', operation: given.request.type, actions };
+}
+
+function refusal(step: string, why: string, nextCommand: string | undefined) {
+  return conflict({}, `step ${step} would fail: ${why}${nextCommand === undefined ? '' : `; next: ${nextCommand}`}`);
 }
 
 function planned(step: string, action: Action, redact: (text: string) => string): PlannedAction[] {

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { OperationType } from '../../../kube/lifecycle.ts';
 import { perform } from './actions.ts';
 import { saveImages, touchedBy } from './before-images.ts';
 import type { EngineStep } from './engine-steps.ts';
@@ -10,9 +11,15 @@ import { undoAll, undoStep } from './undo-operation.ts';
 /** How often a step is taken up again before the operation is undone. */
 const MOST_RESUMES = 3;
 
+/** Operations that are not undone when a step fails, and what is said then: they bring the machine nearer to what was asked for with each thing that they do. */
+const NOT_UNDONE: Readonly<Partial<Record<OperationType, string>>> = {
+  Delete: 'what was deleted before stays deleted, and delete can be asked for again',
+  Repair: 'what was put back before stays so, and repair can be asked for again',
+};
+
 /**
  * Takes an operation from where its journal says to its end: all steps done, or, when one fails, everything undone. Resolves to what is left to be written down, or to undefined
- * when the agent stops; the next one goes on then. A failing Delete is not undone: it stops, and can be begun again.
+ * when the agent stops; the next one goes on then. A failing Delete or Repair is not undone: it stops, and can be begun again.
  */
 export async function runOperation(execution: Execution): Promise<Outcome | undefined> {
   const { journal, signal, redact, say } = execution;
@@ -29,18 +36,13 @@ export async function runOperation(execution: Execution): Promise<Outcome | unde
       const failure = failureOf(error, redact);
       const message = `step ${step.name} failed: ${failure.message}`;
       say(step.name, message);
+      const kept = NOT_UNDONE[state.request.type];
       const stopped = await settle(execution, async () => {
         await execution.persist({ kind: 'step', step: step.name, state: 'Failed' });
-        if (state.request.type !== 'Delete') await execution.persist({ kind: 'undoing', ...failure, message });
+        if (kept === undefined) await execution.persist({ kind: 'undoing', ...failure, message });
       });
       if (stopped) return undefined;
-      if (state.request.type === 'Delete')
-        return {
-          phase: 'Failed',
-          ...failure,
-          message: `${message}; what was deleted before stays deleted, and delete can be asked for again`,
-        };
-      return undoAll(execution);
+      return kept === undefined ? undoAll(execution) : { phase: 'Failed', ...failure, message: `${message}; ${kept}` };
     }
   }
   return { phase: 'Succeeded' };

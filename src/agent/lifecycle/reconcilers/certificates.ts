@@ -18,8 +18,13 @@ export function renewBefore(spec: ClusterSpec, thresholdMs: number): number {
   return Math.min(thresholdMs, Math.floor(validity / 3));
 }
 
+/** Milliseconds between two looks, `mostMs` at most: a quarter of the time in which certificates are due, so that they do not end before they are seen, nor before a try that failed is repeated. */
+const lookEvery = (spec: ClusterSpec, thresholdMs: number, mostMs: number): number =>
+  Math.min(mostMs, Math.floor(renewBefore(spec, thresholdMs) / 4));
+
 /** Watches the certificates of the control plane, and has them renewed before they end. */
 export function certificateReconciler(given: {
+  /** Between two looks, at most. */
   everyMs: number;
   thresholdMs: number;
   state: StateFile;
@@ -28,7 +33,6 @@ export function certificateReconciler(given: {
   now: () => Date;
   /** Begins the renewal. */
   renew: () => Promise<void>;
-  retryMs?: number;
 }): Reconciler {
   const { state, now } = given;
   // Doubles with each try that did not bring later certificates: a renewal that does not help must not stop the control plane again and again.
@@ -37,7 +41,10 @@ export function certificateReconciler(given: {
 
   return {
     name: 'cluster-certs-reconciler',
-    everyMs: given.everyMs,
+    everyMs() {
+      const { spec } = state.get();
+      return spec ? lookEvery(spec, given.thresholdMs, given.everyMs) : given.everyMs;
+    },
     timeoutMs: TIMEOUT_MS,
     async run() {
       const { spec, installed } = state.get();
@@ -84,7 +91,8 @@ export function certificateReconciler(given: {
         return text;
       }
       if (now().getTime() < notBefore) return `${text}; renewed again not before ${new Date(notBefore).toISOString()}`;
-      notBefore = now().getTime() + Math.min(LONGEST_RETRY_MS, (given.retryMs ?? FIRST_RETRY_MS) * 2 ** tries);
+      const pauseMs = lookEvery(spec, given.thresholdMs, FIRST_RETRY_MS) * 2 ** tries;
+      notBefore = now().getTime() + Math.min(LONGEST_RETRY_MS, pauseMs);
       tries++;
       await given.renew();
       return `${text}: renewing`;

@@ -1,6 +1,7 @@
 import type { ClusterSpec } from '../../../kube/lifecycle.ts';
 import { compareVersions, parseVersion } from '../distributions/common/versions.ts';
 import type { Observation } from '../distributions/distribution.ts';
+import { deletionFailed } from '../state/phases.ts';
 import type { ConditionChange, StateFile } from '../state/state.ts';
 import type { Reconciler } from './loops.ts';
 
@@ -37,6 +38,13 @@ export function statusReconciler(given: {
       const observation = await given.observe(spec, signal);
       // What was seen while an operation began is of no use: it changes what is seen.
       if (given.busy()) return 'waiting: an operation runs';
+      if (!observation.installed && deletionFailed(state.get())) {
+        // Nobody took it away by hand: the deletion did, and must be asked for again to put the rest back.
+        missing = 0;
+        given.seen(observation);
+        state.observe(conditionsOf(observation, false), now());
+        return 'a deletion failed half way: ask for it again';
+      }
       if (!observation.installed) {
         missing++;
         if (missing < GONE_LOOKS) return 'the cluster was not found: looking again';

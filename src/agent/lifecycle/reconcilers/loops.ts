@@ -1,7 +1,8 @@
 /** Something that is looked at again and again. */
 export type Reconciler = {
   name: string;
-  everyMs: number;
+  /** Milliseconds between two looks; asked after each. */
+  everyMs: number | (() => number);
   /** For one look; it is broken off then. */
   timeoutMs: number;
   /** What was found, in a few words. */
@@ -65,7 +66,7 @@ function loop(reconciler: Reconciler, { busy, onError }: { busy: () => boolean; 
       poked = false;
       await look();
       if (poked || signal.aborted) continue;
-      const timer = setTimeout(() => wake.resolve(), everyMs);
+      const timer = setTimeout(() => wake.resolve(), typeof everyMs === 'number' ? everyMs : everyMs());
       await wake.promise;
       clearTimeout(timer);
       wake = Promise.withResolvers<void>();

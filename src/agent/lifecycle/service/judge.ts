@@ -3,7 +3,7 @@ import { invalid, type StatusCause } from '../../../kube/status.ts';
 import { canonicalVersion, validateUpgrade } from '../distributions/common/versions.ts';
 import type { Distribution } from '../distributions/distribution.ts';
 import type { Facts } from '../machine/machine.ts';
-import { forbiddenByPatch, forbiddenByPut } from '../spec/changes.ts';
+import { forbiddenByPatch, forbiddenByPut, forbiddenMetadata, forbiddenWithoutUpgrade } from '../spec/changes.ts';
 import { mergePatch } from '../spec/merge-patch.ts';
 import { CLUSTER, readSpec } from '../spec/read-body.ts';
 import { commonProblems, distinct } from '../spec/rules.ts';
@@ -30,10 +30,15 @@ export function judgeCreate(given: Record<string, unknown>, distributions: Distr
   return complete(spec, distributions(spec.clusterType), facts);
 }
 
+/** Throws a 422 with field causes when a change names other metadata than the cluster was created with. */
+export function judgeMetadata(asked: Record<string, string>, before: Record<string, string>): void {
+  refuseIf(forbiddenMetadata(before, asked));
+}
+
 /** What is kept of the spec while a change of it is read: everything but the password, whose reference nobody may name. */
 const withoutPassword = (spec: ClusterSpec) => withPassword(spec, undefined);
 
-/** The spec after a PUT: fields that are left out stay as they are. Undefined: there is nothing to do. */
+/** The spec after a PUT: fields that are left out stay as they are. Undefined: there is nothing to do. Throws a 422 with field causes. */
 export function judgeUpgrade(
   given: Record<string, unknown>,
   before: ClusterSpec,
@@ -54,7 +59,9 @@ export function judgeUpgrade(
     });
   refuseIf(causes);
   const after = complete(withKeptPassword(merged, asked, before), distributions(before.clusterType), facts);
-  return after.version === before.version ? undefined : after;
+  if (after.version !== before.version) return after;
+  refuseIf(forbiddenWithoutUpgrade(before, merged));
+  return undefined;
 }
 
 /** The spec after a PATCH, a JSON merge patch of the spec; undefined: nothing changes. */

@@ -84,7 +84,7 @@ export function operations(given: {
       return await manager.begin(request);
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      // The disk that is full now may not take this either: then the start of the agent ends the entry.
+      // The disk that is full now may not take these either: then the next start of the agent ends the entry and forgets the wish, which counts for nothing meanwhile.
       await audit.append(entry(request, { Status: 'Failed', reason: 'NotBegun', message, operationID: '' })).catch(() => undefined);
       await state.change({ wish: undefined }).catch(() => undefined);
       throw error;
@@ -112,7 +112,8 @@ export function operations(given: {
 
   return {
     idle,
-    busy: () => beginning || isRunning(manager.last()) || state.get().wish !== undefined,
+    // A wish that could not be taken back counts for nothing: no operation that runs, or is just being recorded, has it.
+    busy: () => beginning || isRunning(manager.last()) || (manager.busy() && state.get().wish !== undefined),
     async begin(wish, change) {
       await idle();
       // Nothing may come between these: of several that were asked for at once, one begins.

@@ -7,7 +7,7 @@ import type { Machine } from '../machine/machine.ts';
 import type { OperationManager } from '../operations/request.ts';
 import { CLUSTER, readBody } from '../spec/read-body.ts';
 import type { StateFile } from '../state/state.ts';
-import { judgeCreate, judgePatch, judgeUpgrade } from './judge.ts';
+import { judgeCreate, judgeMetadata, judgePatch, judgeUpgrade } from './judge.ts';
 import type { Operations, Wish } from './operations.ts';
 import type { Distributions } from './steps.ts';
 
@@ -77,15 +77,17 @@ export function lifecycleService(given: {
     },
 
     async upgrade(body, change) {
-      const { spec: asked } = readBody(body);
+      const { spec: asked, metadata } = readBody(body);
       const before = await clusterFor('upgrade');
+      judgeMetadata(metadata, state.get().metadata);
       const spec = judgeUpgrade(asked, before, distributions, await machine.facts());
       return spec ? await begin({ type: 'Upgrade', spec, before }, change) : unchanged('Upgrade', change);
     },
 
     async patch(body, change) {
-      const { spec: asked } = readBody(body);
+      const { spec: asked, metadata } = readBody(body);
       const before = await clusterFor('patch');
+      judgeMetadata(metadata, state.get().metadata);
       const spec = judgePatch(asked, before, distributions, await machine.facts());
       return spec ? await begin({ type: 'Patch', spec, before }, change) : unchanged('Patch', change);
     },
@@ -123,8 +125,10 @@ export function lifecycleService(given: {
 
     async kubeconfig(requester) {
       const { spec, installed } = state.get();
-      const contents = installed && spec ? await machine.read(distributions(spec.clusterType).kubeconfigPath) : undefined;
-      if (contents === undefined) throw notFound({ ...CLUSTER, name: 'kubeconfig' });
+      const distribution = installed && spec ? distributions(spec.clusterType) : undefined;
+      const text = distribution && (await machine.read(distribution.kubeconfigPath));
+      if (!distribution || !spec || text === undefined) throw notFound({ ...CLUSTER, name: 'kubeconfig' });
+      const contents = distribution.kubeconfigElsewhere?.(text, spec, await machine.facts()) ?? text;
       // Whoever has it is the administrator of the cluster: it does not leave without a trace.
       await record(requester, { operation: 'Kubeconfig', reason: 'Read' });
       return { contents };

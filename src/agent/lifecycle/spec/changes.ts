@@ -14,6 +14,7 @@ const FIXED = [
 /** Fields that a PUT may change; everything else is for PATCH. */
 const BY_PUT: ReadonlySet<string> = new Set(['version', 'artifacts.source', 'upgrade.componentTimeout']);
 const CSI = 'storage.clusterCsi.name';
+const MOST_CAUSES = 64;
 /** The password is compared by whoever keeps it. */
 const PASSWORD = 'clusterRuntime.clusterCri.registryAuth.password';
 
@@ -43,6 +44,25 @@ export function forbiddenByPut(before: ClusterSpec, after: ClusterSpec): StatusC
     .map((path) =>
       forbidden(path, isFixed(path) ? 'cannot be changed after creation' : 'PUT changes the version only: use PATCH for this field'),
     );
+}
+
+/** What a PUT to the version that the cluster has would have to change: it begins nothing. */
+export function forbiddenWithoutUpgrade(before: ClusterSpec, after: ClusterSpec): StatusCause[] {
+  return differences(before, after)
+    .filter((path) => path !== 'version')
+    .map((path) => forbidden(path, 'the cluster has this version already, so that PUT changes nothing: use PATCH for this field'));
+}
+
+/** Metadata stays as it was when the cluster was created; what is left out is not changed. The name is the parent's, and may be another there. */
+export function forbiddenMetadata(before: Readonly<Record<string, string>>, after: Readonly<Record<string, string>>): StatusCause[] {
+  return Object.entries(after)
+    .filter(([name, value]) => name !== 'name' && before[name] !== value)
+    .slice(0, MOST_CAUSES)
+    .map(([name]) => ({
+      reason: 'FieldValueForbidden',
+      message: 'cannot be changed after creation',
+      field: `metadata.${name.slice(0, 64)}`,
+    }));
 }
 
 /** What a PATCH may not change. */

@@ -133,14 +133,20 @@ function locationProblem(text: string, folder: boolean): string | undefined {
   const wanted = folder ? 'must be an absolute path or an https:// URL' : 'must be an https:// or file:// URL';
   if (url?.protocol !== 'https:' && (folder || url?.protocol !== 'file:')) return wanted;
   if (url.username || url.password) return 'must hold no user name or password';
+  // A signature in it would stand in the status, in logs and in plans; nor would one that runs out serve an upgrade a year later.
+  if (/[?#]/.test(text)) return 'must hold no query and no fragment: use a folder, or a server that needs no signed URLs';
   if (url.protocol === 'file:' && (url.host !== '' || !isPath(decodeURIComponent(url.pathname)))) return 'file:// needs an absolute path';
   return undefined;
 }
 
 const isPath = (text: string) =>
   text.startsWith('/') && !CONTROL.test(text) && !text.split('/').some((part) => part === '.' || part === '..');
-/** What stands before an @ in the place of the host may be a password. */
-const withoutSecrets = (text: string) => text.replace(/\/\/[^/]*@/, '//...@').replace(/^[^/]*@/, '...@');
+/** What stands before an @ in the place of the host may be a password, and a query a signature. */
+const withoutSecrets = (text: string) =>
+  text
+    .replace(/[?#].*$/s, '?...')
+    .replace(/\/\/[^/]*@/, '//...@')
+    .replace(/^[^/]*@/, '...@');
 
 /** The causes of several rules, one for each field and reason. */
 export function distinct(causes: readonly StatusCause[]): StatusCause[] {

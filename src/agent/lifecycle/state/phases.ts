@@ -1,5 +1,5 @@
 import type { ConditionType, LifecycleOperation, LifecyclePhase, OperationType } from '../../../kube/lifecycle.ts';
-import type { ConditionChange } from './state.ts';
+import type { ConditionChange, State } from './state.ts';
 
 /**
  * The phase while an operation runs; undefined: it stays what it was. kubeclusteragent has no word for a patch: it is shown as Upgrading, since the cluster goes
@@ -22,6 +22,10 @@ export const isRunning = (operation: LifecycleOperation | undefined): boolean =>
 export function phaseNow(rest: LifecyclePhase, operation: LifecycleOperation | undefined, pending: boolean): LifecyclePhase {
   return (operation && (pending || isRunning(operation)) ? WHILE[operation.type] : undefined) ?? rest;
 }
+
+/** Whether the cluster was begun to be deleted and is not gone: parts of it are missing, and the machine is not as it was before. */
+export const deletionFailed = ({ phase, conditions }: Readonly<State>): boolean =>
+  phase === 'Failed' && conditions.some(({ type, status }) => type === 'DeleteSuccess' && status === 'False');
 
 /** Whether an operation that failed left something that was not taken back. */
 const leftSomething = ({ steps }: LifecycleOperation) =>

@@ -3,10 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { parseDocument } from 'yaml';
-import type { Account, CloudDefinition } from './definition.ts';
-
-/** A cloud call's time limit without configuration. */
-export const DEFAULT_TIMEOUT_MILLISECONDS = 10_000;
+import type { CloudDefinition, ConfiguredAccount } from './definition.ts';
 
 const closed = { additionalProperties: false };
 const Text = Type.String({ minLength: 1, maxLength: 1024 });
@@ -68,7 +65,7 @@ export class AccountsError extends Error {
 }
 
 /** Reads and checks an accounts file. Throws AccountsError with every fault found. */
-export async function readAccounts(path: string, clouds: readonly CloudDefinition[]): Promise<Account[]> {
+export async function readAccounts(path: string, clouds: readonly CloudDefinition[]): Promise<ConfiguredAccount[]> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new AccountsError(`${path}: cannot be read (${error.code ?? error.name})`);
   });
@@ -85,7 +82,7 @@ export async function readAccounts(path: string, clouds: readonly CloudDefinitio
 }
 
 /** Checks the text of an accounts file; `path` is for messages and as the place that relative paths start from. */
-export function parseAccounts(path: string, text: string, clouds: readonly CloudDefinition[]): (Account & { caFile?: string })[] {
+export function parseAccounts(path: string, text: string, clouds: readonly CloudDefinition[]): (ConfiguredAccount & { caFile?: string })[] {
   // The parser's own messages quote the text.
   const document = parseDocument(text, { prettyErrors: false, logLevel: 'silent' });
   const [broken] = document.errors;
@@ -110,7 +107,7 @@ export function parseAccounts(path: string, text: string, clouds: readonly Cloud
     ...rest,
     name,
     cloud,
-    timeoutMilliseconds: timeoutSeconds === undefined ? DEFAULT_TIMEOUT_MILLISECONDS : timeoutSeconds * 1000,
+    ...(timeoutSeconds !== undefined && { timeoutMilliseconds: timeoutSeconds * 1000 }),
     ...(caFile !== undefined && { caFile: absolute(caFile) }),
     credentials: {
       ...credentials,

@@ -38,6 +38,9 @@ export type Account = {
   match: { nodeSelector?: Record<string, string>; regions?: string[] };
 };
 
+/** An account as the accounts file has it: without a time limit the one of the hub counts. */
+export type ConfiguredAccount = Omit<Account, 'timeoutMilliseconds'> & Partial<Pick<Account, 'timeoutMilliseconds'>>;
+
 /** The process environment, given so that tests need not change their own. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 

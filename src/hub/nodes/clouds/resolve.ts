@@ -1,9 +1,11 @@
-import { DEFAULT_TIMEOUT_MILLISECONDS } from './accounts.ts';
 import type { Cloud } from './cloud.ts';
-import type { Account, CloudDefinition, Environment } from './definition.ts';
+import type { Account, CloudDefinition, ConfiguredAccount, Environment } from './definition.ts';
 import type { InstanceRef, NodeIdentity } from './provider-id.ts';
 import { ProviderIDError, quote } from './provider-id.ts';
 import { cloudOf } from './registry.ts';
+
+/** A cloud call's time limit without configuration. */
+const DEFAULT_TIMEOUT_MILLISECONDS = 10_000;
 
 /** An instance and the cloud to ask about it. */
 export type ResolvedInstance = { ref: InstanceRef; cloud: Cloud };
@@ -16,20 +18,21 @@ export type ResolveInstance = (identity: NodeIdentity) => ResolvedInstance;
  * environment; a cloud with entries of which none matches is refused. One Cloud is kept per account; it keeps one SDK client per region.
  */
 export function instanceResolver(options: {
-  accounts: readonly Account[];
+  accounts: readonly ConfiguredAccount[];
   environment: Environment;
   /** Time limit of each call for accounts that set none; default 10 s. */
   timeoutMilliseconds?: number;
 }): ResolveInstance {
+  const timeoutMilliseconds = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS;
+  const accounts = options.accounts.map((account): Account => ({ timeoutMilliseconds, ...account }));
   const connected = new Map<Account, Cloud>();
   const defaults = new Map<string, Account>();
 
   const accountsOf = (definition: CloudDefinition): readonly Account[] => {
-    const configured = options.accounts.filter((a) => a.cloud === definition.name);
+    const configured = accounts.filter((a) => a.cloud === definition.name);
     if (configured.length > 0) return configured;
     let fallback = defaults.get(definition.name);
     if (!fallback) {
-      const timeoutMilliseconds = options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS;
       fallback = { name: undefined, cloud: definition.name, timeoutMilliseconds, credentials: {}, match: {} };
       defaults.set(definition.name, fallback);
     }

@@ -25,13 +25,21 @@ export function exhaustedBudgets(
     onError,
   });
 
-  const find: ExhaustedBudgets = async (nodeName) => {
-    if (!cache.synced()) throw new Error('the disruption budgets have not been read yet');
+  const find: ExhaustedBudgets = async (nodeName, drained) => {
+    const stale = cache.stale();
+    if (stale) throw new Error(`the hub's copy of the disruption budgets ${stale}`);
     const exhausted = [...cache.values()].filter((budget) => budget.exhausted);
     if (exhausted.length === 0) return [];
-    const pods = await client.request<V1PodList>({ path: '/api/v1/pods', query: { fieldSelector: `spec.nodeName=${nodeName}` } });
+    const podsOf = async (labelSelector?: string) => {
+      const query = { fieldSelector: `spec.nodeName=${nodeName}`, labelSelector };
+      return (await client.request<V1PodList>({ path: '/api/v1/pods', query })).items;
+    };
+    const pods = await podsOf();
+    // The API server reads the selector for us, as it will for draining.
+    const evicted = new Set(drained ? (await podsOf(drained)).map(({ metadata }) => metadata?.uid) : []);
+    const left = pods.filter(({ metadata }) => !evicted.has(metadata?.uid));
     return exhausted.flatMap((budget) => {
-      const pod = pods.items.find(
+      const pod = left.find(
         (item) => item.metadata?.namespace === budget.namespace && isRunning(item) && matches(budget.selector, item.metadata?.labels ?? {}),
       );
       return pod ? [{ namespace: budget.namespace, name: budget.name, pod: pod.metadata?.name ?? '' }] : [];

@@ -23,7 +23,7 @@ export interface Guard {
   readonly name: string;
   /** False for what nobody may bypass, not even with `force`. */
   readonly forceable: boolean;
-  /** Whether it is asked once more right before the cloud is called, because draining may have taken minutes. */
+  /** Whether it is asked once more right before the cloud is called, because draining, or waiting for a leader, may have taken long. */
   readonly recheck: boolean;
   check(input: GuardInput): Verdict | Promise<Verdict>;
 }

@@ -1,6 +1,6 @@
 import { type Guard, pass, refuse } from './guard.ts';
 
-/** Names of the nodes that a replica of the hub runs on, as far as they are known: this one's and the leader's. */
+/** Names of the nodes that a replica of the hub runs on: those of the serving endpoints of its Service, this one's and the leader's. */
 export type HubNodes = () => readonly string[];
 
 /** The node under the hub itself: restarting it would stop the one who watches over the restart. */

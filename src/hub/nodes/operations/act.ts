@@ -1,6 +1,7 @@
 import { CloudError, type PowerState } from '../clouds/cloud.ts';
 import { type CallAction, callCloud, OperationError } from './cloud-call.ts';
 import { catchUp, currentBoot } from './fresh-node.ts';
+import { recheckGuards } from './recheck.ts';
 import type { Run } from './run-context.ts';
 import { deadline, waitReady } from './wait-ready.ts';
 
@@ -56,6 +57,7 @@ export async function actOnMachine(run: Run): Promise<void> {
       fenceMs: FENCE_MS,
       async prepare() {
         if ((await power()) === 'Terminated') throw gone();
+        await recheckGuards(run, leftMs);
         await noteBoot();
       },
       happened,
@@ -87,32 +89,58 @@ export async function actOnMachine(run: Run): Promise<void> {
 
   const mode = spec.hard ? 'Hard' : 'Soft';
   const viaStop = spec.action === 'Restart' && spec.hard && !cloud.hardRestart;
-  if (spec.action === 'Restart' && !viaStop) {
+  const restart = async () => {
     await enter('Restarting', `asking ${cloud.name} to restart ${ref.instanceID}`, true);
     if (record.status.phase === 'Restarting') await call(`Restart${mode}`, rebooted);
-  }
-  if (spec.action === 'Stop' || viaStop) {
+  };
+  const stop = async () => {
     await enter('Stopping', `asking ${cloud.name} to stop ${ref.instanceID}`, true);
-    if (record.status.phase === 'Stopping') {
-      await call(`Stop${mode}`, async () => ['Stopping', 'Stopped'].includes(await power()));
-      await powered('Stopped', 'StopTimeout');
-    }
-  }
-  if (spec.action === 'Start' || viaStop) {
-    if (
-      spec.action === 'Start' &&
-      record.status.phase === 'Pending' &&
-      (await power()) === 'Running' &&
-      directory.get(node)?.ready === 'True'
-    )
-      return;
+    if (record.status.phase !== 'Stopping') return;
+    await call(`Stop${mode}`, async () => ['Stopping', 'Stopped'].includes(await power()));
+    await powered('Stopped', 'StopTimeout');
+  };
+  const start = async () => {
     await enter('Starting', `asking ${cloud.name} to start ${ref.instanceID}`, !viaStop);
-    if (record.status.phase === 'Starting') {
-      await call('Start', async () => ['Starting', 'Running'].includes(await power()));
-      await powered('Running', 'StartTimeout');
+    if (record.status.phase !== 'Starting') return;
+    await call('Start', async () => ['Starting', 'Running'].includes(await power()));
+    await powered('Running', 'StartTimeout');
+  };
+
+  if (spec.action !== 'Restart' && !record.status.calls?.length && (await isDone(run, power))) return;
+  if (viaStop) {
+    try {
+      await stop();
+      await start();
+    } catch (error) {
+      throw saysWhoStarts(error, run);
     }
-  }
-  if (spec.action === 'Stop') return;
+  } else if (spec.action === 'Restart') await restart();
+  else if (spec.action === 'Stop') return await stop();
+  else await start();
   await enter('WaitingForReady', 'waiting until the node reports a new boot and is Ready');
   await waitReady(run, leftMs, power);
+}
+
+/** Whether the machine is as it shall be, before anything is asked of the cloud. Throws OperationError MachineRunning when a start cannot help. */
+async function isDone({ node, spec, directory }: Run, power: () => Promise<PowerState>): Promise<boolean> {
+  const state = await power();
+  // Some clouds refuse to stop what is stopped.
+  if (spec.action === 'Stop') return state === 'Stopped';
+  if (state !== 'Running') return false;
+  if (directory.get(node)?.ready === 'True') return true;
+  // The cloud would take the call and do nothing, and no new boot would ever come.
+  throw new OperationError(
+    'MachineRunning',
+    `the machine is running already, but the node is not Ready: it may be booting; if it stays so, kubectl restart ${node}`,
+  );
+}
+
+/** A restart by stop and start that ends in between leaves the machine off, and nobody else starts it: the message says how. */
+function saysWhoStarts(error: unknown, { node, record }: Run): unknown {
+  const calls = record.status.calls ?? [];
+  const stopped = calls.some(({ action, state }) => action.startsWith('Stop') && state !== 'Refused');
+  const started = calls.some(({ action, state }) => action === 'Start' && state === 'Accepted');
+  if (!(error instanceof OperationError) || error.reason === 'MachineGone' || !stopped || started) return error;
+  const advice = `the machine stays off until it is started: kubectl infra start ${node}, once kubectl infra instance ${node} says Stopped`;
+  return new OperationError(error.reason, `${error.message}; ${advice}`);
 }

@@ -1,8 +1,8 @@
-import { evaluate } from '../guards/evaluate.ts';
 import { OperationError } from './cloud-call.ts';
 import { cordon } from './cordon.ts';
 import { drainNode } from './drain.ts';
 import { RANK, type Run, timeoutOf } from './run-context.ts';
+import { leftSince } from './wait-ready.ts';
 
 /** Cordons the node and evicts its pods, when that was asked for. Throws OperationError; the cordon is given back when the operation ends. */
 export async function drainPhase(run: Run): Promise<void> {
@@ -11,8 +11,10 @@ export async function drainPhase(run: Run): Promise<void> {
   await enter('Draining', 'cordoning the node and evicting its pods', true);
   const ours = await patiently(() => cordon(client, node, name));
   await record.save((status) => ({ ...status, unschedulableBefore: !ours, cordonedByOperation: ours }), { cancellable: true });
-  const began = performance.now();
-  const limit = timeoutOf(spec.drainTimeoutSeconds, settings.drainTimeoutMs);
+  const leftMs = leftSince(
+    record.status.history?.find(({ phase }) => phase === 'Draining')?.time,
+    timeoutOf(spec.drainTimeoutSeconds, settings.drainTimeoutMs),
+  );
   await drainNode({
     client,
     nodeName: node,
@@ -25,30 +27,14 @@ export async function drainPhase(run: Run): Promise<void> {
       gracePeriodSeconds: spec.gracePeriodSeconds ?? -1,
       skipWaitForDeleteTimeoutSeconds: spec.skipWaitForDeleteTimeoutSeconds ?? 0,
     },
-    leftMs: () => limit - (performance.now() - began),
+    leftMs,
     pause,
     progress: (podsToEvict, podsEvicted) =>
       record.save((status) => ({ ...status, podsToEvict, podsEvicted, message: `${podsEvicted} of ${podsToEvict} pods evicted` }), {
         cancellable: true,
       }),
   });
-  await recheck(run);
   // Somebody may have uncordoned the node while its pods went; new ones may have come.
   if (ours && !(await patiently(() => cordon(client, node, name))))
     throw new OperationError('CordonLost', 'the node was cordoned by somebody else while it was drained');
-}
-
-/** What guards protect may have changed while pods were evicted. */
-async function recheck({ node, name, spec, directory, guards, ledger }: Run): Promise<void> {
-  const facts = directory.get(node);
-  if (!facts) return;
-  const active = ledger.active().filter((other) => other.name !== name);
-  const again = guards.filter((guard) => guard.recheck);
-  const { refused } = await evaluate(
-    again,
-    { node: facts, spec, nodes: () => directory.facts(), active, now: new Date() },
-    spec.force ?? false,
-  );
-  const first = refused[0];
-  if (first) throw new OperationError('GuardRefused', `after draining, guard ${first.guard} refuses: ${first.message}`);
 }

@@ -1,6 +1,6 @@
 import type { V1Pod, V1PodList } from '@kubernetes/client-node';
 import type { KubeClient } from '../../../kube/client.ts';
-import { isNotFound, KubeError, KubeUnreachableError } from '../../../kube/errors.ts';
+import { isConflict, isNotFound, KubeError, KubeUnreachableError } from '../../../kube/errors.ts';
 import { OperationError } from './cloud-call.ts';
 import { type DrainOptions, judgePod } from './drain-filters.ts';
 
@@ -97,6 +97,15 @@ async function removePod(input: DrainInput, pod: V1Pod, goOn: () => void): Promi
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const grace = options.gracePeriodSeconds >= 0 ? { gracePeriodSeconds: options.gracePeriodSeconds } : {};
   const deleteOptions = { ...grace, preconditions: { uid: pod.metadata?.uid } };
+  /** Also when a pod of the same name has taken its place. */
+  const isGone = () =>
+    client.request<V1Pod>({ path }).then(
+      (current) => current.metadata?.uid !== pod.metadata?.uid,
+      (error: unknown) => {
+        if (isNotFound(error)) return true;
+        throw error;
+      },
+    );
   for (let asked = false; ; ) {
     goOn();
     try {
@@ -107,12 +116,11 @@ async function removePod(input: DrainInput, pod: V1Pod, goOn: () => void): Promi
         await client.request({ method: 'POST', path: `${path}/eviction`, body });
       }
       asked = true;
-      const current = await client.request<V1Pod>({ path });
-      if (current.metadata?.uid !== pod.metadata?.uid) return;
+      if (await isGone()) return;
     } catch (error) {
       if (isNotFound(error)) return;
-      // 409 with our uid as precondition: a pod of the same name has taken its place.
-      if (error instanceof KubeError && error.code === 409 && !asked) return;
+      // 409 is our uid as precondition, or a write of the pod or its budget that was faster: then it still runs, and is asked for again.
+      if (isConflict(error) && (await patiently(input, isGone))) return;
       if (!mayPass(error))
         throw new OperationError(
           'DrainFailed',
@@ -129,12 +137,12 @@ async function removePod(input: DrainInput, pod: V1Pod, goOn: () => void): Promi
   }
 }
 
-/** A budget that allows nothing now, a namespace that is ending, or an API server in trouble: asking again can help. */
+/** A budget that allows nothing now, a write that was faster, a namespace that is ending, or an API server in trouble: asking again can help. */
 function mayPass(error: unknown): boolean {
   if (error instanceof KubeUnreachableError) return true;
   if (!(error instanceof KubeError)) return false;
   const terminating = error.code === 403 && error.status.details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating');
-  return error.code === 429 || error.code >= 500 || Boolean(terminating);
+  return error.code === 409 || error.code === 429 || error.code >= 500 || Boolean(terminating);
 }
 
 async function patiently<T>(input: DrainInput, ask: () => Promise<T>): Promise<T> {

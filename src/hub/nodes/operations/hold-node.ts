@@ -32,8 +32,8 @@ export async function holdNode(run: Run): Promise<void> {
 export async function releaseNode(run: Run): Promise<void> {
   const { client, node, name, settings, spec, record, patiently } = run;
   if (spec.drain) await patiently(() => uncordon(client, node, name));
-  const touched = record.status.calls?.some((call) => call.state !== 'Refused') && spec.action !== 'Start';
-  if (touched) {
+  const restarted = spec.action === 'Restart' && record.status.calls?.some((call) => call.state !== 'Refused');
+  if (restarted) {
     const last = { time: new Date().toISOString(), operation: name, requestedBy: spec.requestedBy.username };
     await patiently(() => annotateNode(client, node, { [LAST_RESTART]: JSON.stringify(last) }));
   }

@@ -33,7 +33,10 @@ export function foreignHolder(lease: V1Lease, now: Date): string | undefined {
   return isHeld(lease, now) && !holder.startsWith(HOLDER_PREFIX) ? holder : undefined;
 }
 
-/** Takes the Lease of a node for an operation (not for a replica: whoever runs the operation has it). Returns who else holds it, undefined when taken. */
+/**
+ * Takes the Lease of a node for an operation (not for a replica: whoever runs the operation has it), or renews it when a replica takes the operation over: its
+ * duration is that of one run. Returns who else holds it, undefined when taken.
+ */
 export async function lockNode(
   client: KubeClient,
   namespace: string,
@@ -43,17 +46,13 @@ export async function lockNode(
 ): Promise<string | undefined> {
   for (;;) {
     const current = await getLease(client, namespace, lockName(nodeName));
-    const holder = current?.spec?.holderIdentity;
-    if (current && holder === holderOf(operation)) return undefined;
     // A Lease of another operation of ours is a leftover: the ledger admits one operation a node.
     const foreign = current && foreignHolder(current, new Date());
     if (foreign) return foreign;
-    const spec = {
-      holderIdentity: holderOf(operation),
-      leaseDurationSeconds: durationSeconds,
-      acquireTime: microTime() as never,
-      renewTime: microTime() as never,
-    };
+    const now = microTime() as never;
+    const holderIdentity = holderOf(operation);
+    const acquireTime = (current?.spec?.holderIdentity === holderIdentity && current.spec.acquireTime) || now;
+    const spec = { holderIdentity, leaseDurationSeconds: durationSeconds, acquireTime, renewTime: now };
     const metadata = current?.metadata ?? { name: lockName(nodeName), labels: { 'app.kubernetes.io/managed-by': 'fairlead-hub' } };
     try {
       await putLease(client, namespace, { metadata, spec });
@@ -83,5 +82,5 @@ export async function unlockNode(client: KubeClient, namespace: string, nodeName
   }
 }
 
-/** True when the error says that there is no such namespace or that we may not look into it: then nobody uses it with us. */
+/** True when the error says that there is no such namespace or that we may not look into it. If it is there, guard AlreadyRunning has refused. */
 export const isAbsent = (error: unknown): boolean => error instanceof KubeError && (error.code === 404 || error.code === 403);

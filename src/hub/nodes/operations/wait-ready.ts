@@ -10,7 +10,11 @@ const MIN_LEFT_MS = 60_000;
 /** Milliseconds that the operation may still take, by the monotonic clock of this replica. */
 export function deadline({ spec, settings, record }: Run): () => number {
   const limit = timeoutOf(spec.timeoutSeconds, settings.operationTimeoutMs);
-  const entered = record.status.history?.find((entry) => RANK[entry.phase] >= RANK.Stopping)?.time;
+  return leftSince(record.status.history?.find((entry) => RANK[entry.phase] >= RANK.Stopping)?.time, limit);
+}
+
+/** What is left of a limit in milliseconds, by the monotonic clock of this replica, for what began at `entered`, maybe in another one; now when absent. */
+export function leftSince(entered: string | undefined, limit: number): () => number {
   const spent = entered ? Math.min(Math.max(0, Date.now() - Date.parse(entered)), limit) : 0;
   const left = spent > 0 ? Math.max(limit - spent, Math.min(MIN_LEFT_MS, limit)) : limit;
   const began = performance.now();

@@ -36,6 +36,9 @@ export const PEER_TIMING: PeerTiming = {
   maxBackoffMs: 5_000,
 };
 
+/** `left`: the agent went elsewhere. `withPeer`: the replica is gone or cut off, and the tunnel may still be there. */
+export type OnGone = (tunnel: TunnelInfo, how: { left: boolean; withPeer: boolean }) => void;
+
 /** A connection to another replica, whose list of tunnels is in. */
 export type PeerConnection = Owner & {
   certificate: X509Certificate;
@@ -62,8 +65,8 @@ export type PeerConnectionOptions = {
   signal: AbortSignal;
   /** Tunnels came, went or changed, or cannot be reached any more or again. */
   onChange: (ids: Iterable<string>) => void;
-  /** The peer said that a tunnel has ended; `left` when its agent went elsewhere. */
-  onGone: (tunnel: TunnelInfo, left: boolean) => void;
+  /** A tunnel has ended, as the peer said, or cannot be reached, because the peer is not heard any more. Told before `onChange`. */
+  onGone: OnGone;
   /** The peer fell silent, is heard again, or takes no more requests. */
   onState: (state: 'silent' | 'heard' | 'draining') => void;
 };
@@ -102,20 +105,28 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
     let closing = false;
     let open = true;
 
+    /** With the peer its tunnels are out of reach. Those that another replica holds too are not. */
+    const lose = () => {
+      if (retired) return;
+      for (const lost of tunnels.values()) onGone(lost, { left: closing || tunnel.isDraining(), withPeer: true });
+      onChange(tunnels.keys());
+    };
     const watch = watchSilence(tunnel.heard, timing, (isSilent, isGone) => {
       // A session that is closing waits for the peer's end of the connection, which never comes when the network is cut.
       if (isGone) socket.destroy();
       if (silent === isSilent) return;
       silent = isSilent;
-      if (silent) for (const listener of [...silenced]) listener();
-      if (!retired) onChange(tunnels.keys());
+      if (silent) {
+        for (const listener of [...silenced]) listener();
+        lose();
+      } else if (!retired) onChange(tunnels.keys());
       onState(silent ? 'silent' : 'heard');
     });
     const closed = tunnel.closed.finally(() => {
       open = false;
       clearInterval(watch);
       signal.removeEventListener('abort', giveUp);
-      if (!retired) onChange(tunnels.keys());
+      lose();
     });
     tunnel.onDraining(() => {
       if (!retired) onChange(tunnels.keys());
@@ -143,7 +154,7 @@ export async function connectPeer(options: PeerConnectionOptions): Promise<PeerC
         const before = tunnels.get(id);
         if ('tunnel' in line) tunnels.set(id, line.tunnel);
         else tunnels.delete(id);
-        if ('gone' in line && before && !retired) onGone(before, line.left === true);
+        if ('gone' in line && before && !retired) onGone(before, { left: line.left === true, withPeer: false });
         if (!retired) onChange([id]);
       }
     }

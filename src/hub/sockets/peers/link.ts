@@ -1,9 +1,8 @@
 import type { PeerAuthority } from './authority.ts';
-import { connectPeer, type PeerConnection, PeerIdentityError, type PeerTiming } from './connection.ts';
+import { connectPeer, type OnGone, type PeerConnection, PeerIdentityError, type PeerTiming } from './connection.ts';
 import type { PeerAddress } from './discovery.ts';
 import { isFromAuthority } from './identity.ts';
 import type { PeerMetrics } from './metrics.ts';
-import type { TunnelInfo } from './tunnel-list.ts';
 
 export type PeerLinkOptions = {
   address: PeerAddress;
@@ -15,7 +14,7 @@ export type PeerLinkOptions = {
   metrics: PeerMetrics;
   signal: AbortSignal;
   onChange: (ids: Iterable<string>) => void;
-  onGone: (tunnel: TunnelInfo, left: boolean) => void;
+  onGone: OnGone;
   /** What the log should know: connected, lost, refused; each thing once. */
   onNews: (text: string) => void;
 };

@@ -7,9 +7,10 @@ export function localTunnels(directory: Pick<TunnelDirectory, 'local' | 'find' |
   return {
     *local() {
       for (const tunnel of directory.local()) {
-        const { id, protocol, agentVersion, since } = tunnel;
+        const { id, protocol, agentVersion, instance, rank, tookOver = false, since } = tunnel;
         if (best(id) !== tunnel) continue;
-        yield { id, protocol, agentVersion, since, draining: tunnel.isDraining(), roundTripMs: tunnel.roundTripMs() };
+        const [draining, roundTripMs] = [tunnel.isDraining(), tunnel.roundTripMs()];
+        yield { id, protocol, agentVersion, instance, rank, tookOver, since, draining, roundTripMs };
       }
     },
     hasLeft: (id) => directory.lastEnd(id)?.left === true,

@@ -1,9 +1,10 @@
 import type { Registry } from 'prom-client';
 import type { KubeClient } from '../../../kube/client.ts';
 import type { Upstream } from '../../../tunnel/upstream.ts';
+import { noteEnd } from '../ends.ts';
 import type { TunnelEnd } from '../tunnel-directory.ts';
 import { peerAuthority } from './authority.ts';
-import { PEER_TIMING, type PeerConnection, type PeerTiming } from './connection.ts';
+import { type OnGone, PEER_TIMING, type PeerConnection, type PeerTiming } from './connection.ts';
 import { type PeerAddress, peerDiscovery } from './discovery.ts';
 import { forwarding, type Owner } from './forward.ts';
 import { openLink, type PeerLink } from './link.ts';
@@ -46,6 +47,8 @@ export type PeerTunnels = {
   protocol: string;
   /** Replicas with a tunnel. */
   tunnels: number;
+  /** It ended only because its replica is not heard: the agent may be well. */
+  withPeer: boolean;
 };
 
 export type HubPeers = {
@@ -56,6 +59,8 @@ export type HubPeers = {
   connection(id: string): PeerTunnels | undefined;
   /** The end of the last tunnel that another replica is known to have had; undefined while one has a tunnel. */
   lastEnd(id: string): TunnelEnd | undefined;
+  /** What the replicas that are heard tell of their tunnels to a cluster. */
+  told(id: string): readonly TunnelInfo[];
   onChange(listener: (id: string) => void, signal: AbortSignal): void;
   /** Replicas that are ready, with this one, whether they are connected or not. */
   replicas(): number;
@@ -64,9 +69,6 @@ export type HubPeers = {
   /** Lets requests of other replicas end for `graceMs`. Call it when this replica's own requests have ended. */
   close(graceMs: number): Promise<void>;
 };
-
-/** Clusters whose last tunnel is remembered after its end. */
-const MAX_ENDED = 20_000;
 
 /** The other replicas of the hub: finds them, tells them of the tunnels here, knows theirs, and carries requests to them. Rejects when the port cannot be had. */
 export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
@@ -117,10 +119,9 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
       for (const told of listeners) told(id);
     }
   }
-  function onGone({ id, roundTripMs, agentVersion, protocol }: TunnelInfo, left: boolean): void {
-    if (ended.size >= MAX_ENDED) for (const oldest of [...ended.keys()].slice(0, MAX_ENDED / 10)) ended.delete(oldest);
+  const onGone: OnGone = ({ id, roundTripMs, agentVersion, protocol }, { left, withPeer }) => {
     const now = new Date();
-    ended.set(id, {
+    noteEnd(ended, id, {
       connected: false,
       since: now,
       lastSeen: now,
@@ -129,9 +130,10 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
       protocol,
       tunnels: 0,
       left,
+      withPeer,
       at: performance.now(),
     });
-  }
+  };
 
   function open(address: PeerAddress): void {
     const link = openLink({ address, identity, namespace, authority, timing, metrics, signal, onChange, onGone, onNews });
@@ -179,9 +181,11 @@ export async function hubPeers(options: HubPeersOptions): Promise<HubPeers> {
         agentVersion: first.agentVersion,
         protocol: first.protocol,
         tunnels: infos.length,
+        withPeer: false,
       };
     },
     lastEnd: (id) => ended.get(id),
+    told: (id) => usable().flatMap((peer) => peer.tunnels.get(id) ?? []),
     onChange(told, until) {
       if (until.aborted) return;
       listeners.add(told);

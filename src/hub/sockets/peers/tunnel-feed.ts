@@ -56,9 +56,10 @@ export function feedTunnels(tunnels: LocalTunnels, stream: Writable, signal: Abo
 }
 
 function hasChanged(before: TunnelInfo, now: TunnelInfo): boolean {
-  const { draining, since, agentVersion, protocol } = now;
+  const { draining, since, agentVersion, protocol, instance, rank, tookOver } = now;
   if (draining !== before.draining || since.getTime() !== before.since.getTime()) return true;
   if (agentVersion !== before.agentVersion || protocol !== before.protocol) return true;
+  if (instance !== before.instance || rank !== before.rank || tookOver !== before.tookOver) return true;
   // Round-trip times always differ a little; only what somebody would notice is told.
   const [was, is] = [before.roundTripMs, now.roundTripMs];
   return was === undefined || is === undefined ? was !== is : Math.abs(is - was) > Math.max(2, was / 5);

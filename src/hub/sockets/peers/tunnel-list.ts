@@ -7,6 +7,11 @@ export type TunnelInfo = {
   /** fairlead or clusternet. */
   protocol: string;
   agentVersion: string | undefined;
+  /** Agent process and rank, as in LocalTunnel; undefined from a replica of before they were told. */
+  instance: string | undefined;
+  rank: number | undefined;
+  /** When it was opened its replica ended tunnels of another agent process, and reported that. */
+  tookOver: boolean;
   since: Date;
   /** The tunnel takes no new requests for long: others are better. */
   draining: boolean;
@@ -36,7 +41,7 @@ export function parseTunnelLine(text: string): TunnelLine | undefined {
   if ('closing' in line) return { closing: true };
   if ('gone' in line && typeof line.gone === 'string') return { gone: line.gone, left: 'left' in line && line.left === true };
   if (!('tunnel' in line)) return undefined;
-  const { id, protocol, agentVersion, since, draining, roundTripMs } = line.tunnel as Record<string, unknown>;
+  const { id, protocol, agentVersion, instance, rank, tookOver, since, draining, roundTripMs } = line.tunnel as Record<string, unknown>;
   const began = new Date(typeof since === 'string' ? since : Number.NaN);
   if (typeof id !== 'string' || id === '' || Number.isNaN(began.getTime())) throw new Error('a tunnel without id or time');
   return {
@@ -44,6 +49,9 @@ export function parseTunnelLine(text: string): TunnelLine | undefined {
       id,
       protocol: typeof protocol === 'string' ? protocol : '',
       agentVersion: typeof agentVersion === 'string' ? agentVersion : undefined,
+      instance: typeof instance === 'string' ? instance : undefined,
+      rank: typeof rank === 'number' ? rank : undefined,
+      tookOver: tookOver === true,
       since: began,
       draining: draining === true,
       roundTripMs: typeof roundTripMs === 'number' ? roundTripMs : undefined,

@@ -62,6 +62,46 @@ test('entries are chained, durable in their order, and go on after a restart', a
   expect((await stat(join(folder, 'audit.jsonl'))).mode & 0o777).toBe(0o600);
 });
 
+test('of a history that is too long for one answer the newest entries are told, and how many there are before them', async () => {
+  const { folder, lines } = await history(50);
+  const sizes = lines.map((line) => Buffer.byteLength(line) + 1);
+  const all = sizes.reduce((sum, size) => sum + size, 0);
+  const last = sizes.slice(-10).reduce((sum, size) => sum + size, 0);
+  for (const [mostBytes, omitted] of [
+    [all, undefined],
+    [all - 1, 1],
+    [last, 40],
+    [last + 1, 40],
+    [last - 1, 41],
+    [sizes[49] ?? 0, 49],
+  ] as const) {
+    const log = await openAuditLog(folder, undefined, mostBytes);
+    const told = await log.history();
+    await log.close();
+    expect([mostBytes, told.omitted, told.operations.length]).toEqual([mostBytes, omitted, 50 - (omitted ?? 0)]);
+    expect(told.operations.at(-1)?.sequence).toBe(50);
+    if (omitted === undefined) expect(verifyChain(told.operations)).toEqual({ ok: true });
+  }
+  // One whose first entries were removed does not pass for such a one.
+  await rewrite(folder, lines.slice(40));
+  const cut = await opened(folder);
+  expect(await cut.history()).not.toHaveProperty('omitted');
+});
+
+test('what has no operation id does not end the entry of an operation that has none yet', async () => {
+  const folder = await place();
+  const log = await opened(folder);
+  await log.append(content(1, { operation: 'Upgrade', Status: 'In Progress', reason: 'Requested' }));
+  // A kubeconfig is read before the operation begins.
+  await log.append(content(2));
+  expect(log.unfinished()?.auditID).toBe('audit-1');
+  await log.close();
+  const next = await opened(folder);
+  expect(next.unfinished()?.auditID).toBe('audit-1');
+  await next.append(content(1, { operation: 'Upgrade', Status: 'Completed', reason: 'UpgradeSucceeded', operationID: 'o-1' }));
+  expect(next.unfinished()).toBeUndefined();
+});
+
 test('R66: every call is one line with its Audit-ID, and the chain verifies', async () => {
   const count = longRun ? 10_000 : 2_000;
   const { folder, lines } = await history(count);

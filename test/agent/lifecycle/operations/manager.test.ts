@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { type Step, StepError } from '../../../../src/agent/lifecycle/operations/step.ts';
+import { findDrift } from '../../../../src/agent/lifecycle/reconcilers/find-drift.ts';
 import { cleanUp } from '../../../support/clean-up.ts';
 import { exampleSteps, failingSteps, request, tinySteps } from './example.ts';
 import { faults, sandbox } from './sandbox.ts';
@@ -93,6 +94,38 @@ test('what cannot be undone is said with the command to type, and the rest is un
   await manager.settled();
   expect(manager.last()).toMatchObject({ phase: 'Succeeded', steps: [{ name: 'remove-tool' }, { name: 'restore-files' }] });
   expect(difference(await box.tree(), before)).toBeUndefined();
+  await manager.stop();
+});
+
+test('what an operation that failed has put back is not watched as what it wrote; what it could not put back is', async () => {
+  const box = await world();
+  const write = (path: string, content: string) => ({ kind: 'write' as const, path, content, mode: 0o644 });
+  const install = [one({ run: async () => [write('/etc/app.conf', 'of install'), write('/etc/gone.conf', 'of install')] })];
+  const upgrade = [
+    one({ name: 'configure', run: async () => [write('/etc/app.conf', 'of upgrade'), { kind: 'remove', path: '/etc/gone.conf' }] }),
+    one({ name: 'stuck', run: async () => [write('/etc/stuck.conf', 'x'), write('/etc/put-back.conf', 'x')] }),
+    one({ name: 'broken', run: async () => [shell('exit 1')] }),
+  ];
+  const machine = {
+    ...box.machine,
+    async remove(path: string) {
+      if (path === '/etc/stuck.conf') throw new Error('EBUSY: resource busy');
+      await box.machine.remove(path);
+    },
+  };
+  const manager = box.manager(({ type }) => (type === 'Install' ? install : upgrade), { machine });
+  await manager.start();
+  await manager.begin(request());
+  await manager.settled();
+  const before = await manager.written();
+  expect(before.map(({ path }) => path)).toEqual(['/etc/app.conf', '/etc/gone.conf']);
+  await manager.begin(request('Upgrade'));
+  await manager.settled();
+  expect(manager.last()).toMatchObject({ phase: 'Failed', message: expect.stringContaining('NOT undone: step stuck: /etc/stuck.conf') });
+  const after = await manager.written();
+  expect(after.slice(0, 2)).toEqual(before);
+  expect(after.slice(2).map(({ path }) => path)).toEqual(['/etc/stuck.conf']);
+  expect(await findDrift(box.machine, after, { thorough: true, signal: signal() })).toEqual([]);
   await manager.stop();
 });
 

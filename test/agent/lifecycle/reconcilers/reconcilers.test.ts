@@ -1,14 +1,16 @@
 import { chmod, rm } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { Lifecycle } from '../../../../src/agent/lifecycle/lifecycle.ts';
-import { isAuthority, renewBefore } from '../../../../src/agent/lifecycle/reconcilers/certificates.ts';
+import { certificateReconciler, isAuthority, renewBefore } from '../../../../src/agent/lifecycle/reconcilers/certificates.ts';
 import { sysctlsOf } from '../../../../src/agent/lifecycle/reconcilers/find-drift.ts';
 import { reconcilerLoops } from '../../../../src/agent/lifecycle/reconcilers/loops.ts';
+import { parseDuration } from '../../../../src/kube/flags.ts';
 import { cleanUp } from '../../../support/clean-up.ts';
 import { waitUntil } from '../../../support/wait-until.ts';
 import { asking, cluster, installed, settled } from '../support/sandbox.ts';
 
 const clean = cleanUp();
+const { signal } = clean;
 const DAY = 86_400_000;
 async function condition(lifecycle: Lifecycle, type: string) {
   return (await lifecycle.service.get()).status.conditions?.find((one) => one.type === type);
@@ -50,6 +52,35 @@ test('a cluster that was removed by hand is Deleted, with an entry in the histor
   expect(lifecycle.kubeconfigPath()).toBeUndefined();
   await service.create(cluster(), asking('again'));
   await settled(lifecycle, 'Provisioned');
+});
+
+test('a deletion that failed half way is not taken for a removal by hand, and can be asked for again', async () => {
+  const { box, lifecycle, service } = await installed(clean);
+  const good = await box.read('bin/unmake-cluster');
+  await box.program('unmake-cluster', 'rm -f $ROOT/etc/little/admin.conf; echo "a mount is busy" >&2; exit 1');
+  await service.delete(asking('delete'));
+  await settled(lifecycle, 'Failed');
+  const said = 'a deletion failed half way: ask for it again';
+  const looked = (one: Lifecycle) => async () => (await one.service.reconcilers()).reconciler[0]?.status === said;
+  await waitUntil(looked(lifecycle), 'a look');
+  await lifecycle.stop();
+  // Nor after a restart of the agent and of the machine.
+  const again = await box.start();
+  await waitUntil(looked(again), 'a look of the next agent');
+  await again.service.restart(asking('restart'));
+  await waitUntil(async () => (await again.service.get()).status.operation?.type === 'Restart', 'the restart');
+  await settled(again, 'Failed');
+  await waitUntil(looked(again), 'a look after the restart');
+  await becomes(again, 'ClusterReady', 'False', 'ClusterNotReady');
+  expect((await again.service.get()).spec?.version).toBe('v1.35.4');
+  expect((await again.service.audit()).operations.map(({ reason }) => reason)).not.toContain('RemovedByHand');
+  await expect(again.service.create(cluster(), asking('create'))).rejects.toMatchObject({ status: { code: 409 } });
+
+  await box.write('bin/unmake-cluster', good, 0o755);
+  await again.service.delete(asking('delete-2'));
+  await settled(again, 'Deleted');
+  await expect(box.read('etc/little/config')).rejects.toMatchObject({ code: 'ENOENT' });
+  expect((await again.service.audit()).operations.at(-1)).toMatchObject({ operation: 'Reset', Status: 'Completed', auditID: 'delete-2' });
 });
 
 test('a kubelet that was upgraded by hand is noticed, and followed only when that is configured', async () => {
@@ -123,6 +154,51 @@ test('the threshold of short certificates is the last third of their life', () =
   expect(renewBefore(spec('8760h'), 300 * DAY)).toBeLessThan(122 * DAY);
   expect(['ca', 'etcd-ca', 'front-proxy-ca', 'etcd/ca'].every(isAuthority)).toBe(true);
   expect(['apiserver', 'admin.conf', 'etcd-server', 'vacation'].some(isAuthority)).toBe(false);
+});
+
+test('certificates of no allowed validity end before they are renewed, whenever the looks fall, and though the first try fails', async () => {
+  const MINUTE = 60_000;
+  const running = signal();
+  for (const [validityPeriod, thresholdMs] of [
+    ['5m', 30 * DAY],
+    ['6m30s', 30 * DAY],
+    ['20m', MINUTE],
+    ['31m', 30 * DAY],
+    ['2h', MINUTE],
+    ['24h', 30 * DAY],
+  ] as const) {
+    const lifeMs = parseDuration(validityPeriod) ?? 0;
+    for (let phase = 0; phase < 10; phase++) {
+      let now = 0;
+      let end = lifeMs + phase * 7_001;
+      let renewals = 0;
+      let tries = 0;
+      const spec = { clusterType: 'kubeadm' as const, certificates: { validityPeriod } };
+      const reconciler = certificateReconciler({
+        everyMs: 10 * MINUTE,
+        thresholdMs,
+        state: {
+          get: () => ({ phase: 'Provisioned', spec, metadata: {}, wish: undefined, installed: true, conditions: [] }),
+          change: async () => undefined,
+          observe: () => undefined,
+        },
+        certificates: async () => [{ name: 'apiserver', expiryDate: new Date(end).toISOString(), remainingDaysToExpire: '0' }],
+        seen: () => undefined,
+        now: () => new Date(now),
+        async renew() {
+          expect(end - now, `left of ${validityPeriod} when it is renewed`).toBeGreaterThan(0);
+          if (tries++ % 2 === 0) return;
+          renewals++;
+          end = now + lifeMs;
+        },
+      });
+      while (renewals < 3) {
+        await reconciler.run(running);
+        const { everyMs } = reconciler;
+        now += typeof everyMs === 'number' ? everyMs : everyMs();
+      }
+    }
+  }
 });
 
 test('files and sysctls that were changed are shown, and put back when that is asked for', async () => {

@@ -111,6 +111,14 @@ test.each<[string, Record<string, unknown>, number, string]>([
   ['an argument without component', { extraArgs: { v: '4' } }, 422, 'spec.extraArgs[v]'],
   ['an argument of two lines', { extraArgs: { 'kubelet.v': '4\nb' } }, 422, 'spec.extraArgs[kubelet.v]'],
   ['artifacts by http', { artifacts: { source: 'http://x' } }, 422, 'spec.artifacts.source'],
+  ['artifacts with a signature', { artifacts: { source: 'https://x.example/k?X-Amz-Signature=hunter2' } }, 422, 'spec.artifacts.source'],
+  ['artifacts with a fragment', { artifacts: { source: 'https://x.example/k#hunter2' } }, 422, 'spec.artifacts.source'],
+  [
+    'a manifest with a signature',
+    { networking: { cniManifestURL: 'https://x.example/cni.yaml?sv=2&sig=hunter2' } },
+    422,
+    'spec.networking.cniManifestURL',
+  ],
   ['artifacts of a relative folder', { artifacts: { source: 'a/b' } }, 422, 'spec.artifacts.source'],
   [
     'a registry without name',

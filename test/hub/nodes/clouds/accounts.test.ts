@@ -1,9 +1,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseAccounts, readAccounts } from '../../../../src/hub/nodes/clouds/accounts.ts';
 import { clouds } from '../../../../src/hub/nodes/clouds/registry.ts';
+import { instanceResolver } from '../../../../src/hub/nodes/clouds/resolve.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -41,10 +42,25 @@ test('a whole file: paths are relative to it, times are in milliseconds', async 
   });
   expect(tke).toMatchObject({
     endpoint: 'internal',
-    timeoutMilliseconds: 10_000,
     credentials: { files: { id: join(folder, 'id'), secret: '/etc/keys/secret' } },
   });
+  expect(tke).not.toHaveProperty('timeoutMilliseconds');
   expect(ack).toMatchObject({ ca: 'PEM', credentials: { env: { id: 'ALI_ID', secret: 'ALI_SECRET' } } });
+});
+
+test("regression: with an accounts file the hub's --cloud-timeout was not used", () => {
+  const text = 'accounts:\n- { name: own, cloud: aws, timeoutSeconds: 3, match: { regions: [eu-west-1] } }\n- { name: other, cloud: aws }';
+  const definition = clouds.find(({ name }) => name === 'aws');
+  if (!definition) throw new Error('no aws');
+  const connect = vi.spyOn(definition, 'connect');
+  const limitOf = (zone: string, timeoutMilliseconds?: number) => {
+    const accounts = parseAccounts('c.yaml', text, clouds);
+    const resolve = instanceResolver({ accounts, environment: {}, ...(timeoutMilliseconds !== undefined && { timeoutMilliseconds }) });
+    resolve({ name: 'n', providerID: `aws:///${zone}/i-0123456789abcdef0`, labels: {} });
+    return connect.mock.lastCall?.[0].timeoutMilliseconds;
+  };
+  expect([limitOf('us-east-1a', 25_000), limitOf('us-east-1a'), limitOf('eu-west-1a', 25_000)]).toEqual([25_000, 10_000, 3_000]);
+  connect.mockRestore();
 });
 
 describe('faults name the file and the field, never a value', () => {

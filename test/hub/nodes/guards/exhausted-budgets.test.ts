@@ -2,6 +2,8 @@ import { expect, test } from 'vitest';
 import { exhaustedBudgets, matches } from '../../../../src/hub/nodes/guards/exhausted-budgets.ts';
 import { cleanUp } from '../../../support/clean-up.ts';
 import { kubeApi } from '../../../support/kube-api.ts';
+import { eventually } from '../../auth/eventually.ts';
+import { clockAhead } from '../clock-ahead.ts';
 
 const cleaning = cleanUp();
 const labels = { app: 'db', tier: 'back' };
@@ -61,6 +63,24 @@ test('only exhausted budgets, only their pods, only on the node, only in their n
   expect(await find('n3')).toEqual([]);
 });
 
+test('pods that draining evicts are left out: their evictions ask the budgets', async () => {
+  const { api, pod, budget } = await setUp();
+  budget('a', 'tight', 0);
+  pod('a', 'db-0', 'n1');
+  const other = {
+    metadata: { name: 'db-1', labels: { ...labels, tier: 'front' } },
+    spec: { nodeName: 'n1' },
+    status: { phase: 'Running' },
+  };
+  api.put(PODS('a'), other);
+  const signal = cleaning.signal();
+  const { find, cache } = exhaustedBudgets(api.client, signal, () => undefined);
+  await cache.ready(signal);
+  expect(await find('n1', 'tier=back')).toMatchObject([{ pod: 'db-1' }]);
+  expect(await find('n1', 'tier in (back,front)')).toEqual([]);
+  expect(await find('n1', 'none=matches')).toMatchObject([{ pod: 'db-0' }]);
+});
+
 test('no exhausted budget: pods are not even asked for', async () => {
   const { api, budget } = await setUp();
   budget('b', 'loose', 1);
@@ -82,4 +102,20 @@ test('budgets that have not been read, and pods that cannot be, are errors: noth
   await cache.ready(signal);
   api.fault(({ path }) => (path === '/api/v1/pods' ? { code: 503 } : undefined));
   await expect(find('n1')).rejects.toThrow('fault 503');
+});
+
+test('regression: budgets whose watch had been broken for long were believed', async () => {
+  const { api, budget } = await setUp();
+  budget('b', 'loose', 1);
+  const errors: unknown[] = [];
+  const signal = cleaning.signal();
+  const { find, cache } = exhaustedBudgets(api.client, signal, (error) => errors.push(error));
+  await cache.ready(signal);
+  await eventually('the watch', () => api.watches() === 1);
+  api.fault(({ path }) => (path.includes('poddisruptionbudgets') ? { code: 503 } : undefined));
+  api.endWatches();
+  await eventually('trouble', () => errors.length > 0);
+  expect(await find('n1')).toEqual([]);
+  cleaning.after(clockAhead(6_000));
+  await expect(find('n1')).rejects.toThrow("the hub's copy of the disruption budgets could not be followed for 6 s: fault 503");
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { alreadyRunning } from '../../../../src/hub/nodes/guards/already-running.ts';
-import { controlPlaneQuorum } from '../../../../src/hub/nodes/guards/control-plane-quorum.ts';
+import { controlPlaneQuorum as quorumGuard } from '../../../../src/hub/nodes/guards/control-plane-quorum.ts';
 import { cooldown } from '../../../../src/hub/nodes/guards/cooldown.ts';
 import { disruptionBudgets } from '../../../../src/hub/nodes/guards/disruption-budgets.ts';
 import { evaluate } from '../../../../src/hub/nodes/guards/evaluate.ts';
@@ -22,6 +22,10 @@ describe('AlreadyRunning', () => {
     expect(await passes(guard, input([facts('a')], { active: active(facts('a')) }))).toBe(false);
     expect(await passes(guard, input([facts('a')], { active: active(facts('a')), action: 'Start' }))).toBe(false);
   });
+  test('Leases that cannot be read refuse, with what to do', async () => {
+    const blind = alreadyRunning(() => ({ hidden: 'no right', remedy: 'give it' }));
+    expect(await blind.check(input([facts('a')]))).toEqual({ passed: false, evidence: 'no right', remedy: 'give it' });
+  });
   test("somebody else's Lease is named, and nobody may force it", async () => {
     const verdict = await guard.check(input([facts('locked')]));
     expect(verdict).toMatchObject({ passed: false, evidence: 'medik8s holds the Lease medik8s-leases/node-locked' });
@@ -31,6 +35,11 @@ describe('AlreadyRunning', () => {
 });
 
 describe('ControlPlaneQuorum', () => {
+  /** Of the nodes that the test gives it sees what the API server would say. */
+  const controlPlaneQuorum: Guard = {
+    ...quorumGuard(async () => []),
+    check: (given) => quorumGuard(async () => [...given.nodes()].filter((node) => node.controlPlane)).check(given),
+  };
   const plane = (count: number) => Array.from({ length: count }, (_, at) => facts(`cp${at}`, { controlPlane: true }));
   test.each([
     [1, false],
@@ -57,6 +66,19 @@ describe('ControlPlaneQuorum', () => {
     const [first, ...rest] = plane(3);
     if (!first) throw new Error('three nodes');
     expect(await passes(controlPlaneQuorum, input([{ ...first, ready: 'False' }, ...rest]))).toBe(true);
+  });
+  test('what the API server says now counts, not the copy: an answer that does not come refuses', async () => {
+    const nodes = plane(3);
+    const now = nodes.map((node, at) => (at === 2 ? { ...node, ready: 'False' as const } : node));
+    expect(
+      await evidence(
+        quorumGuard(async () => now),
+        input(nodes),
+      ),
+    ).toContain('control-plane node cp2 is down');
+    const away = quorumGuard(() => Promise.reject(new Error('no answer')));
+    expect((await evaluate([away], input(nodes), false)).refused).toHaveLength(1);
+    expect(await passes(away, input([facts('worker'), ...nodes]))).toBe(true);
   });
   test('workers and starts are let through, whatever the control plane does', async () => {
     const down = plane(1).map((node) => ({ ...node, ready: 'False' as const }));
@@ -186,6 +208,19 @@ describe('DisruptionBudgets', () => {
     expect(await passes(guard, input([facts('a')], { action: 'Start' }))).toBe(true);
     expect(asked).toBe(0);
     expect(await evidence(guard, input([facts('a')]))).toBe('a disruption budget allows no disruption now: ns/db (pod db-0)');
+  });
+  test('regression: with a pod selector that selects nothing, draining let the machine go down under exhausted budgets', async () => {
+    const selectors: (string | undefined)[] = [];
+    const guard = disruptionBudgets(async (_node, drained) => {
+      selectors.push(drained);
+      return [budget('db')];
+    });
+    const verdict = await guard.check(input([facts('a')], { spec: { drain: true, podSelector: 'none=matches' } }));
+    expect(verdict).toMatchObject({ passed: false, remedy: expect.stringContaining('without --pod-selector') });
+    // A selector without draining says nothing, and an empty one selects all.
+    expect(await passes(guard, input([facts('a')], { spec: { podSelector: 'a=b' } }))).toBe(false);
+    expect(await passes(guard, input([facts('a')], { spec: { drain: true, podSelector: '' } }))).toBe(true);
+    expect(selectors).toEqual(['none=matches', undefined]);
   });
   test('of many only three are named', async () => {
     const guard = disruptionBudgets(async () => ['a', 'b', 'c', 'd'].map(budget));

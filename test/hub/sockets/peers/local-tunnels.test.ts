@@ -16,6 +16,7 @@ function tunnel(id: string, name: string) {
       instance: name,
       credentialID: undefined,
       since: new Date(0),
+      rank: 0,
       upstream: target(name),
     },
     ...{ roundTripMs: () => 3, heard: () => 0, isDraining: () => state.draining, isClosing: () => false, hasLeft: () => false },

@@ -50,7 +50,7 @@ test('R47: with the network between replicas cut without FIN, requests get 503 w
     expect(ms).toBeLessThan(2_000);
   }
   expect(one.peers.find('c1')).toBeUndefined();
-  expect(one.peers.connection('c1')).toBeUndefined();
+  expect(one.peers.connection('c1')).toMatchObject({ connected: false });
   const { error, ms } = await failure(ask(upstream, {}));
   expect(error).toMatchObject({ code: 503 });
   // The silence is not waited for again.

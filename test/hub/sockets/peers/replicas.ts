@@ -35,7 +35,17 @@ export function fakeTunnels(): FakeTunnels {
       signal.addEventListener('abort', () => listeners.delete(listener), { once: true });
     },
     set(id, upstream, info = {}) {
-      const whole = { id, protocol: 'fairlead', agentVersion: '1.2.3', since: new Date(), draining: false, roundTripMs: 1, ...info };
+      const process = { instance: 'one', rank: 1, tookOver: false };
+      const whole = {
+        id,
+        protocol: 'fairlead',
+        agentVersion: '1.2.3',
+        ...process,
+        since: new Date(),
+        draining: false,
+        roundTripMs: 1,
+        ...info,
+      };
       tunnels.set(id, { info: whole, upstream });
       tell();
     },

@@ -31,18 +31,21 @@ export const loadable = async (machine: MachineView, name: string): Promise<bool
     () => false,
   ));
 
+/** What is missing, and what has been loaded since the record of the install: the same answer while modules are being loaded, after a crash and in a repair. */
+async function modulesToLoad(machine: MachineView): Promise<string[]> {
+  const [missing, now, before] = [await missingModules(machine), await loadedModules(machine), (await readLedger(machine))?.modules];
+  return MODULES.filter((name) => missing.includes(name) || (before && now.includes(name) && !before.includes(name)));
+}
+
 /** overlay and br_netfilter are there now and after a restart. A kernel that has them built in needs nothing. */
 export function kernelModulesStep(): Step {
   return step({
     name: 'kernel-modules',
     check: async ({ machine }) => (await missingModules(machine)).length === 0,
-    run: async ({ machine }) => {
-      const missing = await missingModules(machine);
-      return [
-        { kind: 'write', path: MODULES_FILE, content: `${missing.join('\n')}\n`, mode: 0o644 },
-        ...missing.map((name): Action => run(['modprobe', name])),
-      ];
-    },
+    run: async ({ machine }) => [
+      { kind: 'write', path: MODULES_FILE, content: `${(await modulesToLoad(machine)).join('\n')}\n`, mode: 0o644 },
+      ...(await missingModules(machine)).map((name): Action => run(['modprobe', name])),
+    ],
     verify: async ({ machine }) => {
       const missing = await missingModules(machine);
       if (missing.length > 0) throw new StepError(`the kernel has no ${missing.join(', ')}`);

@@ -25,16 +25,30 @@ export async function onlyNode(machine: MachineView, kubeconfig: string, signal:
   return items[0];
 }
 
-/** Pods of kube-system, bounded. */
-export async function systemPods(machine: MachineView, kubeconfig: string, signal: AbortSignal, selector = ''): Promise<V1Pod[]> {
+/** Pods of a namespace, at most 200; `selector` by labels, '' for all. */
+export async function podsIn(
+  machine: MachineView,
+  kubeconfig: string,
+  namespace: string,
+  signal: AbortSignal,
+  selector: string,
+): Promise<V1Pod[]> {
   const query = selector ? `&labelSelector=${encodeURIComponent(selector)}` : '';
-  const { items } = (await getFromKube(machine, kubeconfig, `/api/v1/namespaces/kube-system/pods?limit=200${query}`, signal)) as V1PodList;
-  return items;
+  const path = `/api/v1/namespaces/${namespace}/pods?limit=200${query}`;
+  return ((await getFromKube(machine, kubeconfig, path, signal)) as V1PodList).items;
 }
+
+/** Pods of kube-system, at most 200. */
+export const systemPods = (machine: MachineView, kubeconfig: string, signal: AbortSignal, selector = ''): Promise<V1Pod[]> =>
+  podsIn(machine, kubeconfig, 'kube-system', signal, selector);
 
 /** Whether a pod runs and its containers are ready. */
 export const podReady = (pod: V1Pod) =>
   pod.status?.phase === 'Running' && pod.status.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
+
+/** One word for why a pod is not ready: what its first container waits for, else its phase; 'not there' without a pod. */
+export const whyNotReady = (pod: V1Pod | undefined): string =>
+  pod?.status?.containerStatuses?.[0]?.state?.waiting?.reason ?? pod?.status?.phase ?? 'not there';
 
 /** Waits until the node is Ready, with a kubelet of `version` when one is given. */
 export function waitNodeReady(kubeconfig: string, version: string | undefined, timeoutMs: number): Action {

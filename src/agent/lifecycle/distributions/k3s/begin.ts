@@ -1,7 +1,7 @@
 import { type Step, StepError } from '../../operations/step.ts';
 import { nftTables } from '../common/firewall.ts';
 import { loadedModules, runningSysctls } from '../common/kernel.ts';
-import { LEDGER_FILE, type Ledger } from '../common/ledger.ts';
+import { LEDGER_FILE, type Ledger, readLedger } from '../common/ledger.ts';
 import { interfaces, leftoverCleaning } from '../common/leftovers.ts';
 import { commonProblems } from '../common/preflight.ts';
 import { step } from '../common/run.ts';
@@ -41,13 +41,14 @@ export function preflightStep(): Step {
 
 /**
  * Writes down what the machine is before anything changes, and claims what k3s will make. Being the first, it is the last that is taken back: what k3s's own scripts left behind is
- * cleaned then, before the folders go.
+ * cleaned then, before the folders go. What an earlier install wrote down stays, when somebody removed its cluster by hand: what that made, and what is still there, was not there before.
  */
 export function recordStep(): Step {
   return step({
     name: 'record',
     run: async ({ machine }) => {
-      const ledger: Ledger = {
+      // Not by `check`: a step that is skipped is not taken back, and would leave what this install makes.
+      const ledger: Ledger = (await readLedger(machine)) ?? {
         sysctls: await runningSysctls(machine),
         modules: await loadedModules(machine),
         interfaces: await interfaces(machine),

@@ -6,6 +6,7 @@ import { preflightStep, recordStep } from './begin.ts';
 import { k3sCertificates } from './certificates.ts';
 import { configurationStep } from './configuration-step.ts';
 import { installStep } from './install-step.ts';
+import { k3sKubeconfig } from './kubeconfig.ts';
 import { networkFamilies } from './networks.ts';
 import { observeK3s } from './observe.ts';
 import { AGENT, KUBECONFIG, SERVER, TLS } from './paths.ts';
@@ -31,6 +32,7 @@ export function k3sDistribution(options: K3sOptions = {}): Distribution {
   return {
     type: 'k3s',
     kubeconfigPath: KUBECONFIG,
+    kubeconfigElsewhere: k3sKubeconfig,
     defaults: k3sDefaults,
     validate: k3sProblems,
     install: (spec) => {
@@ -57,7 +59,8 @@ export function k3sDistribution(options: K3sOptions = {}): Distribution {
       installStep(versionOf(spec), options, false),
       startStep(versionOf(spec)),
       nodeReadyStep(versionOf(spec)),
-      schedulingStep(cordons(spec)),
+      // k3s is upgraded without a cordon: whoever cordoned the node by hand finds it so.
+      ...(cordons(spec) ? [schedulingStep(true)] : []),
     ],
     patch: (spec, before) => {
       const manifest = manifestOf(spec);
@@ -67,7 +70,7 @@ export function k3sDistribution(options: K3sOptions = {}): Distribution {
         ...(changes ? [stopStep(), snapshotStep(STATE), configurationStep(spec), startStep(versionOf(before))] : []),
         ...(manifest && manifest !== manifestOf(before) ? [cniStep(manifest, manifestOf(before))] : []),
         nodeReadyStep(versionOf(before)),
-        schedulingStep(cordons(spec)),
+        ...(cordons(spec) !== cordons(before) ? [schedulingStep(cordons(spec))] : []),
       ];
     },
     rotate: (spec) => [

@@ -2,7 +2,7 @@ import type { Facts, MachineView } from '../../machine/machine.ts';
 import { type Step, StepError } from '../../operations/step.ts';
 import { chainsNamedAlike, nftTables } from '../common/firewall.ts';
 import { loadedModules, runningSysctls } from '../common/kernel.ts';
-import { LEDGER_FILE, type Ledger } from '../common/ledger.ts';
+import { LEDGER_FILE, type Ledger, readLedger } from '../common/ledger.ts';
 import { interfaces } from '../common/leftovers.ts';
 import { commonProblems } from '../common/preflight.ts';
 import { ask, step } from '../common/run.ts';
@@ -63,10 +63,14 @@ async function foreignContainerd(machine: MachineView, facts: Facts): Promise<bo
   return (await ask(machine, [...CTR, 'version'], 10_000)) !== undefined;
 }
 
-/** Writes down what the machine is before anything changes. */
+/**
+ * Writes down what the machine is before anything changes. What an earlier install wrote down stays, when somebody removed its cluster by hand: what that made, and what is still there,
+ * was not there before. A deletion takes it away with the other files.
+ */
 export function recordStep(): Step {
   return step({
     name: 'record',
+    check: async ({ machine }) => (await readLedger(machine)) !== undefined,
     run: async ({ machine }) => {
       const [content, info] = [await machine.read(CONTAINERD_CONFIG), await machine.stat(CONTAINERD_CONFIG)];
       const ledger: Ledger = {

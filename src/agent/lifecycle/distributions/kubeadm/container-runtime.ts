@@ -5,9 +5,9 @@ import { registryPassword } from '../../spec/secrets.ts';
 import { readLedger } from '../common/ledger.ts';
 import { leftoverCleaning, waitNoContainers } from '../common/leftovers.ts';
 import { ask, run, step, tryRun, wholeOnly } from '../common/run.ts';
-import { cgroupDriver, containerdConfig, hasOldRegistries, registryHost, registryHosts } from './containerd-config.ts';
+import { type ContainerdWish, cgroupDriver, containerdConfig, hasOldRegistries, registryHost, registryHosts } from './containerd-config.ts';
 import { pauseImage } from './images.ts';
-import { CONTAINERD_CONFIG, CTR, REGISTRY_FOLDER } from './paths.ts';
+import { CONTAINERD_BASE, CONTAINERD_CONFIG, CTR, REGISTRY_FOLDER } from './paths.ts';
 
 const UNIT = 'containerd';
 const STORE = '/var/lib/containerd';
@@ -33,9 +33,10 @@ export function containerdPackagesStep(): Step {
         const argv = facts.packageManager === 'dnf' ? ['rpm', '-i', ...local] : ['dpkg', '--install', ...local];
         return [claim, ...fetches, run(argv, { timeoutMs: 300_000, env: { DEBIAN_FRONTEND: 'noninteractive' } })];
       }
-      if (spec.artifacts?.source) {
+      // Whoever names a source of artifacts, in the spec or by the agent's flag, wants nothing from elsewhere.
+      if (spec.artifacts?.source || (await context.artifacts('')).length > 0) {
         throw new StepError(
-          `containerd is not installed, and ${spec.artifacts.source} has no packages/*${suffix}`,
+          `containerd is not installed, and the source of artifacts has no packages/*${suffix}`,
           'put containerd and runc into the artifacts, or install them',
         );
       }
@@ -82,9 +83,9 @@ export async function missingPackages(machine: MachineView): Promise<string[]> {
   return found.filter(([, there]) => !there).map(([name]) => name);
 }
 
-async function wantedFiles(context: StepContext): Promise<Action[]> {
-  const { machine, facts, spec } = context;
-  const current = await currentConfig(machine);
+/** `current`: containerd's configuration, or one that this has made before: the same comes of it again. */
+async function filesFrom(current: string, context: StepContext): Promise<Action[]> {
+  const { facts, spec } = context;
   const hosts = registryHosts(spec);
   if (hosts.length > 0 && hasOldRegistries(current)) {
     throw new StepError(
@@ -96,17 +97,21 @@ async function wantedFiles(context: StepContext): Promise<Action[]> {
   const former = context.before && registryHost(context.before);
   const formerHost = former === host ? undefined : former;
   const password = host && auth?.isAuthRequired ? await registryPassword(spec) : undefined;
-  const content = containerdConfig(current, {
+  const wish: ContainerdWish = {
     systemdCgroup: cgroupDriver(facts) === 'systemd',
     pauseImage: await pauseImage(context),
     restrictOomScore: !facts.mayRaiseLimits,
-    registry: host ? { host, auth: password === undefined ? undefined : { username: auth?.username ?? '', password } } : undefined,
+    registry: host ? { host, auth: undefined } : undefined,
     formerHost,
-  });
+  };
+  const base = containerdConfig(current, wish);
+  const login = password === undefined ? undefined : { username: auth?.username ?? '', password };
+  const content = host ? containerdConfig(base, { ...wish, registry: { host, auth: login } }) : base;
   // Others' credentials may stand in it as well.
   const secret = /^\s*(password|auth|identitytoken)\s*=\s*"[^"]/m.test(content);
   return [
     { kind: 'write', path: CONTAINERD_CONFIG, content, mode: secret ? 0o600 : 0o644, secret },
+    ...(secret ? [{ kind: 'write', path: CONTAINERD_BASE, content: base, mode: 0o600, secret } as const] : []),
     ...hosts.map((file): Action => ({ kind: 'write', path: file.path, content: file.content, mode: 0o644 })),
     ...(formerHost ? [{ kind: 'remove', path: `${REGISTRY_FOLDER}/${formerHost}` } as const] : []),
   ];
@@ -116,6 +121,14 @@ async function wantedFiles(context: StepContext): Promise<Action[]> {
 async function currentConfig(machine: MachineView): Promise<string> {
   const dumped = await ask(machine, ['containerd', 'config', 'dump']);
   return dumped?.includes('[plugins') ? dumped : ((await ask(machine, ['containerd', 'config', 'default'])) ?? '');
+}
+
+const wantedFiles = async (context: StepContext) => filesFrom(await currentConfig(context.machine), context);
+
+/** As they were written last: containerd's own print would hold whatever somebody has changed since. */
+async function writtenFiles(context: StepContext): Promise<Action[]> {
+  const base = await context.machine.read(CONTAINERD_BASE);
+  return base === undefined ? [] : filesFrom(base, context);
 }
 
 async function filesAreSo(context: StepContext): Promise<boolean> {
@@ -158,7 +171,8 @@ export function containerRuntimeStep(name: string = INSTALLED): Step {
       (await filesAreSo(context)),
     run: async (context) => [
       ...(await claimMade(context.machine)),
-      ...(await wantedFiles(context)),
+      // With a cluster before it an install is asked by a repair only.
+      ...(name === INSTALLED && context.before ? await writtenFiles(context) : await wantedFiles(context)),
       { kind: 'service', unit: UNIT, change: 'enable' },
       { kind: 'service', unit: UNIT, change: 'restart' },
       waitContainerd(),

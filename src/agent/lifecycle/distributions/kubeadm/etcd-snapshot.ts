@@ -1,3 +1,4 @@
+import type { MachineView } from '../../machine/machine.ts';
 import type { Action, Step, StepContext } from '../../operations/step.ts';
 import { StepError } from '../../operations/step.ts';
 import { waitApi } from '../common/node-state.ts';
@@ -5,6 +6,9 @@ import { ask, lines, run, step, tryRun } from '../common/run.ts';
 import { ADMIN_CONF, CTR, PKI } from './paths.ts';
 
 const DATA = '/var/lib/etcd';
+const MEMBER = `${DATA}/member`;
+/** The data that stood there, while it is replaced. */
+const ASIDE = `${DATA}/member.before-restore`;
 const ENDPOINT = 'https://127.0.0.1:2379';
 
 export const snapshotFile = (folder: string) => `${folder}/etcd.db`;
@@ -63,8 +67,11 @@ export function etcdSnapshotStep(): Step {
  * Actions that put etcd's data back from the snapshot, with kubelet and static pods stopped. The data that stood there is kept beside it until the new one is in place, so that a
  * cut at any point can be begun again. The member keeps its name and address, which etcd checks.
  */
-export function restoreActions(folder: string, member: EtcdMember): Action[] {
+export async function restoreActions(machine: MachineView, folder: string, member: EtcdMember): Promise<Action[]> {
   const fresh = `${folder}/etcd-restored`;
+  const there = (await machine.stat(MEMBER)) !== undefined;
+  // What stands in its place after a cut is a copy, whole or not.
+  const putAside = (await machine.stat(ASIDE)) ? run(['rm', '-rf', MEMBER]) : run(['mv', MEMBER, ASIDE]);
   return [
     { kind: 'remove', path: fresh },
     run(
@@ -85,9 +92,10 @@ export function restoreActions(folder: string, member: EtcdMember): Action[] {
       ],
       { timeoutMs: 300_000 },
     ),
-    run(['rm', '-rf', `${DATA}/member`]),
-    run(['cp', '-a', `${fresh}/member`, `${DATA}/member`], { timeoutMs: 300_000 }),
+    ...(there ? [putAside] : []),
+    run(['cp', '-a', `${fresh}/member`, MEMBER], { timeoutMs: 300_000 }),
     run(['sync', '-f', DATA]),
+    run(['rm', '-rf', ASIDE]),
     { kind: 'remove', path: fresh },
   ];
 }

@@ -4,12 +4,14 @@ import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
 import type { Facts, MachineView } from '../../machine/machine.ts';
 import type { Action, Step } from '../../operations/step.ts';
 import { getFromKube } from '../common/kube-access.ts';
-import { onlyNode, podReady, systemPods, waitApi, waitNodeReady } from '../common/node-state.ts';
+import { podReady, systemPods, waitApi, waitNodeReady, whyNotReady } from '../common/node-state.ts';
 import { ask, run, step, tryRun } from '../common/run.ts';
 import { ignoredPreflight } from './config.ts';
 import { versionOf } from './images.ts';
 import { ADMIN_CONF, CONTAINERD_SOCKET, KUBEADM_CONFIG, MANIFESTS, STATIC_PODS } from './paths.ts';
+import { isCordoned } from './scheduling.ts';
 import { runningTasks } from './static-pods.ts';
+import { waitLocalPath, wantsLocalPath } from './storage.ts';
 
 /** What kubeadm, kubelet and the containers of the control plane make besides. */
 const MADE = [
@@ -98,8 +100,7 @@ export async function controlPlaneProblems(machine: MachineView, signal: AbortSi
   return STATIC_PODS.flatMap((name) => {
     const pod = pods.find(({ metadata }) => metadata?.labels?.['component'] === name);
     if (pod && podReady(pod)) return [];
-    const waiting = pod?.status?.containerStatuses?.[0]?.state?.waiting;
-    return [`${name} is ${waiting?.reason ?? pod?.status?.phase ?? 'not there'}`];
+    return [`${name} is ${whyNotReady(pod)}`];
   });
 }
 
@@ -146,9 +147,7 @@ const waitDns: Action = {
     if (!images?.includes('/coredns')) return true;
     const pods = await systemPods(machine, ADMIN_CONF, signal, 'k8s-app=kube-dns');
     if (pods.some(podReady)) return true;
-    throw new Error(
-      `CoreDNS is ${pods[0]?.status?.containerStatuses?.[0]?.state?.waiting?.reason ?? pods[0]?.status?.phase ?? 'not there'}`,
-    );
+    throw new Error(`CoreDNS is ${whyNotReady(pods[0])}`);
   },
 };
 
@@ -164,7 +163,7 @@ const waitKubeProxy = (spec: ClusterSpec): Action[] =>
           until: async (machine, signal) => {
             const pods = await systemPods(machine, ADMIN_CONF, signal, 'k8s-app=kube-proxy');
             if (pods.some(podReady)) return true;
-            throw new Error(`kube-proxy is ${pods[0]?.status?.phase ?? 'not there'}`);
+            throw new Error(`kube-proxy is ${whyNotReady(pods[0])}`);
           },
         },
       ];
@@ -184,16 +183,16 @@ export function dnsStep(): Step {
   });
 }
 
-/** The node is Ready and the cluster's own pods run. */
-export function nodeReadyStep(name: string): Step {
+/** The node is Ready, with a kubelet of `version` when one is given, and the cluster's own pods run. `name`: of the step. */
+export function nodeReadyStep(name: string, version?: string): Step {
   return step({
     name,
-    run: async ({ spec, machine, signal }) => {
-      const cordoned = await onlyNode(machine, ADMIN_CONF, signal).then(
-        (node) => node?.spec?.unschedulable === true,
-        () => false,
-      );
-      return [waitNodeReady(ADMIN_CONF, versionOf(spec), 300_000), waitControlPlane(), ...(cordoned ? [] : [waitDns])];
+    run: async (context) => {
+      const { spec } = context;
+      const cordoned = await isCordoned(context).catch(() => false);
+      // On a cordoned node no new pod begins.
+      const pods = cordoned ? [] : [waitDns, ...(wantsLocalPath(spec) ? [waitLocalPath(spec)] : [])];
+      return [waitNodeReady(ADMIN_CONF, version, 300_000), waitControlPlane(), ...pods];
     },
     afterCrash: 'repeat',
   });

@@ -8,7 +8,7 @@ import { binariesStep, kubeletServiceStep } from './binaries.ts';
 import { kubeadmCertificates } from './certificates.ts';
 import { bridgeStep, cniManifestStep, cniPluginsStep, isBridge } from './cni.ts';
 import { containerdPackagesStep, containerRuntimeStep, leftoversStep } from './container-runtime.ts';
-import { imagesOfLedger, imagesStep } from './images.ts';
+import { imagesOfLedger, imagesStep, versionOf } from './images.ts';
 import { controlPlaneStep, dnsStep, nodeReadyStep } from './init.ts';
 import { kubeadmConfigStep } from './kubeadm-config-step.ts';
 import { isDualStack } from './networks.ts';
@@ -43,7 +43,7 @@ function installSteps(spec: ClusterSpec): Step[] {
     dnsStep(),
     ...(manifest && !isBridge(spec) ? [cniManifestStep('cni-manifest', manifest, undefined)] : []),
     ...(wantsLocalPath(spec) ? [localPathStep('local-path-storage', spec, undefined)] : []),
-    nodeReadyStep('node-ready'),
+    nodeReadyStep('node-ready', versionOf(spec)),
     ...(spec.disableWorkloads ? [schedulingStep('cordon', true, false)] : []),
   ];
 }

@@ -1,13 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
-import type { Step } from '../../operations/step.ts';
+import { type Step, StepError } from '../../operations/step.ts';
 import { waitApi } from '../common/node-state.ts';
 import { run, step } from '../common/run.ts';
+import { compareVersions, parseVersion } from '../common/versions.ts';
 import { cniManifestStep, isBridge } from './cni.ts';
 import { extraArgs } from './config.ts';
 import { containerRuntimeStep, runtimeAgainStep } from './container-runtime.ts';
 import { registryHost } from './containerd-config.ts';
-import { nodeReadyStep } from './init.ts';
+import { versionOf } from './images.ts';
+import { apiVersion, nodeReadyStep } from './init.ts';
 import { kubeadmConfigStep } from './kubeadm-config-step.ts';
 import { ADMIN_CONF, KUBEADM_CONFIG, PKI } from './paths.ts';
 import { takeUpAgainStep, takeUpFiles } from './rotate.ts';
@@ -20,6 +22,32 @@ const phase = (...names: string[]) => run(['kubeadm', 'init', 'phase', ...names,
 const differ = (a: unknown, b: unknown) => !isDeepStrictEqual(a, b);
 const argumentsDiffer = (spec: ClusterSpec, before: ClusterSpec, component: string) =>
   differ(extraArgs(spec, component), extraArgs(before, component));
+
+/**
+ * kubeadm's configuration names the version of the spec, and what kubeadm makes of it is of that version: where somebody upgraded the control plane by hand, a patch would turn it back.
+ * Changes nothing.
+ */
+function knownVersionStep(): Step {
+  return step({
+    name: 'known-version',
+    run: async ({ machine, spec, signal }) => {
+      // A plan shall say it too.
+      refuseOther(await apiVersion(machine, signal).catch(() => undefined), versionOf(spec));
+      return [waitApi(ADMIN_CONF)];
+    },
+    verify: async ({ machine, spec, signal }) => refuseOther(await apiVersion(machine, signal), versionOf(spec)),
+    afterCrash: 'repeat',
+  });
+}
+
+/** `found`: undefined where the API server does not answer. */
+function refuseOther(found: string | undefined, wanted: string): void {
+  if (found === undefined || found === wanted) return;
+  const [left, right] = [parseVersion(found), parseVersion(wanted)];
+  const newer = left !== undefined && right !== undefined && compareVersions(left, right) > 0;
+  const first = newer ? `upgrade the cluster to ${found} first` : `bring the API server back to ${wanted} first`;
+  throw new StepError(`the API server is ${found}, and this patch would make it ${wanted}, as the spec says: ${first}`);
+}
 
 /** A new certificate of the API server with the names that are wanted now. kubeadm keeps one that it finds, so the old one goes first. */
 function certificateNamesStep(): Step {
@@ -106,6 +134,7 @@ export function patchSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
     (manifest !== before.networking?.cniManifestURL || networking.cniVersion !== before.networking?.cniVersion);
   const storage = wantsLocalPath(spec) && (differ(spec.storage, before.storage) || registryHost(spec) !== registryHost(before));
   return [
+    ...(configured ? [knownVersionStep()] : []),
     ...(configured ? [uploadAgainStep()] : []),
     ...(names || control ? [takeUpAgainStep('take-up-old-control-plane')] : []),
     ...(kubelet ? [kubeletAgainStep()] : []),
@@ -120,6 +149,7 @@ export function patchSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
     ...(spec.disableWorkloads !== before.disableWorkloads
       ? [schedulingStep(spec.disableWorkloads ? 'cordon' : 'uncordon', spec.disableWorkloads === true, true)]
       : []),
+    // Whatever its version: somebody may have upgraded the kubelet by hand, and a patch leaves it alone.
     nodeReadyStep('node-ready'),
   ];
 }

@@ -6,6 +6,8 @@ export const MANIFESTS = '/etc/kubernetes/manifests';
 export const KUBEADM_CONFIG = `${CLUSTER_FOLDER}/kubeadm.yaml`;
 export const CONTAINERD_SOCKET = 'unix:///run/containerd/containerd.sock';
 export const CONTAINERD_CONFIG = '/etc/containerd/config.toml';
+/** It without the password of the registry. Only where it holds secrets, of which the engine keeps no copy: a repair makes it anew from there. */
+export const CONTAINERD_BASE = `${CLUSTER_FOLDER}/containerd.toml`;
 export const REGISTRY_FOLDER = '/etc/containerd/certs.d';
 export const CNI_BIN = '/opt/cni/bin';
 /** Before the names that others use, because containerd takes the first. */

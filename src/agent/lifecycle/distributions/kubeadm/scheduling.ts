@@ -4,7 +4,8 @@ import { nodeName, onlyNode, waitApi } from '../common/node-state.ts';
 import { step } from '../common/run.ts';
 import { ADMIN_CONF } from './paths.ts';
 
-const cordoned = async ({ machine, signal }: StepContext): Promise<boolean> =>
+/** Whether the node is cordoned. Rejects when the API server does not answer. */
+export const isCordoned = async ({ machine, signal }: StepContext): Promise<boolean> =>
   (await onlyNode(machine, ADMIN_CONF, signal))?.spec?.unschedulable === true;
 const change = (context: StepContext, cordon: boolean): Action[] => [
   waitApi(ADMIN_CONF),
@@ -18,10 +19,10 @@ export function schedulingStep(name: string, cordon: boolean, turnedBack: boolea
   return step({
     name,
     check: async (context) =>
-      (await context.machine.stat(ADMIN_CONF)) !== undefined && (await cordoned(context).catch(() => !cordon)) === cordon,
+      (await context.machine.stat(ADMIN_CONF)) !== undefined && (await isCordoned(context).catch(() => !cordon)) === cordon,
     run: async (context) => change(context, cordon),
     verify: async (context) => {
-      if ((await cordoned(context)) !== cordon) throw new Error(`the node is ${cordon ? 'not cordoned' : 'still cordoned'}`);
+      if ((await isCordoned(context)) !== cordon) throw new Error(`the node is ${cordon ? 'not cordoned' : 'still cordoned'}`);
     },
     undo: async (context) => (turnedBack && (await context.machine.stat(ADMIN_CONF)) ? change(context, !cordon) : []),
     afterCrash: 'repeat',

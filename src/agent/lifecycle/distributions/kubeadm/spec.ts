@@ -4,6 +4,7 @@ import type { StatusCause } from '../../../../kube/status.ts';
 import type { Facts } from '../../machine/machine.ts';
 import { isReserved } from '../common/cidr.ts';
 import { canonicalVersion, parseVersion } from '../common/versions.ts';
+import { isBridge } from './cni.ts';
 import { podNetworks, serviceNetworks } from './networks.ts';
 import { LOCAL_PATH_VERSION, wantsLocalPath } from './storage.ts';
 
@@ -127,13 +128,17 @@ function networkProblems(spec: ClusterSpec, facts: Facts): StatusCause[] {
     if (!facts.addresses.some((address) => isIPv6(address) === (family === 6)))
       causes.push(wrong('networking.svcSubnet', `the machine has no IPv${family} address`));
   }
-  const { cniName, cniManifestURL } = spec.networking ?? {};
+  const { cniName, cniManifestURL, cniVersion } = spec.networking ?? {};
   if (cniName && cniName !== 'bridge' && !MANIFEST_NETWORKS.includes(cniName)) {
     causes.push(wrong('networking.cniName', `${cniName} is not known: bridge, ${MANIFEST_NETWORKS.join(', ')} are`));
   } else if (cniName && cniName !== 'bridge' && !cniManifestURL)
     causes.push(required('networking.cniManifestURL', `${cniName} comes from a manifest`));
   else if (cniName === 'bridge' && cniManifestURL)
     causes.push(wrong('networking.cniManifestURL', 'the built-in bridge has no manifest: leave one of the two out'));
+  if (cniVersion && isBridge(spec)) {
+    const message = 'Forbidden: the version of the built-in bridge comes with the agent';
+    causes.push({ reason: 'FieldValueForbidden', field: 'spec.networking.cniVersion', message });
+  }
   return causes;
 }
 

@@ -1,11 +1,13 @@
+import type { V1Deployment } from '@kubernetes/client-node';
 import { stringify } from 'yaml';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
 import type { Action, Step, StepContext } from '../../operations/step.ts';
 import { getFromKube } from '../common/kube-access.ts';
 import { kubectl } from '../common/kubectl.ts';
-import { waitApi } from '../common/node-state.ts';
+import { podReady, podsIn, waitApi, whyNotReady } from '../common/node-state.ts';
 import { step } from '../common/run.ts';
-import { addOnImage } from './images.ts';
+import { registryHost } from './containerd-config.ts';
+import { addOnImage, presentImages } from './images.ts';
 import { ADMIN_CONF } from './paths.ts';
 
 const NAME = 'local-path-provisioner';
@@ -115,6 +117,28 @@ export function localPathManifest({ provisioner, helper }: LocalPathImages): str
   ];
   return objects.map((object) => stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })).join('---\n');
 }
+
+/**
+ * Waits until the provisioner of `spec` runs, where its image is there or a private registry has it: without one it is pulled later, or never, and claims wait for it as they do for
+ * any pod.
+ */
+export const waitLocalPath = (spec: ClusterSpec): Action => ({
+  kind: 'wait',
+  text: 'the local-path provisioner is available',
+  timeoutMs: 300_000,
+  until: async (machine, signal) => {
+    if (!registryHost(spec) && !(await presentImages(machine)).includes(localPathImages(spec).provisioner)) return true;
+    const path = `/apis/apps/v1/namespaces/${NAMESPACE}/deployments/${NAME}`;
+    const { metadata, status } = (await getFromKube(machine, ADMIN_CONF, path, signal)) as V1Deployment;
+    if (status?.observedGeneration !== metadata?.generation) throw new Error('the local-path provisioner is not looked at yet');
+    // Of a new version one pod more is begun before the old one ends.
+    const { updatedReplicas = 0, availableReplicas = 0, replicas = 0 } = status ?? {};
+    if (updatedReplicas === 1 && availableReplicas === 1 && replicas === 1) return true;
+    const pods = await podsIn(machine, ADMIN_CONF, NAMESPACE, signal, `app=${NAME}`);
+    const reasons = pods.filter((pod) => !podReady(pod)).map(whyNotReady);
+    throw new Error(`the local-path provisioner is ${reasons.join(', ') || 'not available yet'}`);
+  },
+});
 
 /**
  * The storage class local-path with its provisioner. The folder of the volumes is put back with the files. `before`: the cluster before a patch, for undo; without one everything goes

@@ -1,12 +1,13 @@
 import { stringify } from 'yaml';
 import type { ClusterSpec } from '../../../../kube/lifecycle.ts';
 import type { MachineView } from '../../machine/machine.ts';
-import { type Action, type Step, StepError } from '../../operations/step.ts';
-import { nodeState, onlyNode, waitNodeReady } from '../common/node-state.ts';
+import { type Action, type Step, type StepContext, StepError } from '../../operations/step.ts';
+import { type NodeState, nodeState, onlyNode, waitNodeReady } from '../common/node-state.ts';
 import { ask, lines, run, step, wholeOnly } from '../common/run.ts';
-import { canonicalVersion, validateUpgrade } from '../common/versions.ts';
+import { validateUpgrade } from '../common/versions.ts';
+import { newAddOnsStep } from './add-ons.ts';
 import { runtimeProblem } from './begin.ts';
-import { binariesStep, fetchPrograms, verifyPrograms } from './binaries.ts';
+import { binariesStep, fetchPrograms, programVersion, verifyPrograms } from './binaries.ts';
 import { API, ignoredPreflight } from './config.ts';
 import { containerRuntimeStep, runtimeAgainStep } from './container-runtime.ts';
 import { etcdMember, etcdSnapshotStep, restoreActions, snapshotFile } from './etcd-snapshot.ts';
@@ -25,6 +26,10 @@ const SPARE_BYTES = 512 * 1024 * 1024;
 const imagesBefore = (folder: string) => `${folder}/images-before.json`;
 const workBefore = (folder: string) => `${folder}/kubeadm-work-before.json`;
 const etcdBefore = (folder: string) => `${folder}/etcd-before.yaml`;
+const nodeBefore = (folder: string) => `${folder}/node-before.json`;
+
+/** `kubelet`: its version, which need not be the cluster's. */
+type NodeBefore = { kubelet: string; cordoned: boolean };
 
 const upgradeConfig = (folder: string) => `${folder}/kubeadm-upgrade.yaml`;
 
@@ -49,9 +54,10 @@ function upgradePreflight(spec: ClusterSpec): Step {
       const problems = await controlPlaneProblems(machine, signal).catch((error: unknown) => [
         `the API server does not answer: ${error instanceof Error ? error.message : error}`,
       ]);
+      let state: NodeState | undefined;
       if (problems.length === 0) {
         const node = await onlyNode(machine, ADMIN_CONF, signal);
-        const state = node && nodeState(node);
+        state = node && nodeState(node);
         if (!state?.ready) problems.push(`the node is not Ready: ${state?.why ?? 'there is none'}`);
         const skew = validateUpgrade(await apiVersion(machine, signal), versionOf(spec));
         problems.push(...skew.map(({ message }) => message));
@@ -62,10 +68,14 @@ function upgradePreflight(spec: ClusterSpec): Step {
       if (room) problems.push(room);
       if (problems.length > 0) throw new StepError(`the cluster cannot be upgraded now: ${problems.join('; ')}`);
       const manifest = await machine.read(`${MANIFESTS}/etcd.yaml`);
+      // The program counts: it is put back, and the one that runs may be older.
+      const kubelet = (await programVersion(machine, 'kubelet')) ?? state?.kubeletVersion ?? '';
+      const before: NodeBefore = { kubelet, cordoned: state?.unschedulable === true };
       return [
         { kind: 'write', path: imagesBefore(folder), content: JSON.stringify(await presentImages(machine)), mode: 0o600 },
         { kind: 'write', path: workBefore(folder), content: JSON.stringify(await machine.list(KUBEADM_WORK)), mode: 0o600 },
         { kind: 'write', path: etcdBefore(folder), content: manifest ?? '', mode: 0o600 },
+        { kind: 'write', path: nodeBefore(folder), content: JSON.stringify(before), mode: 0o600 },
       ];
     },
     afterCrash: 'repeat',
@@ -85,6 +95,12 @@ async function namesIn(machine: MachineView, file: string): Promise<string[] | u
   return text === undefined ? undefined : (JSON.parse(text) as string[]);
 }
 
+/** Undefined in an operation that an older agent began. */
+async function readNodeBefore({ machine, folder }: StepContext): Promise<NodeBefore | undefined> {
+  const text = await machine.read(nodeBefore(folder));
+  return text === undefined ? undefined : (JSON.parse(text) as NodeBefore);
+}
+
 /** Whether kubeadm has got as far as the static pods. Where that cannot be told, it may have. */
 async function touchedStaticPods(machine: MachineView, folder: string): Promise<boolean> {
   const before = await namesIn(machine, workBefore(folder));
@@ -92,14 +108,14 @@ async function touchedStaticPods(machine: MachineView, folder: string): Promise<
 }
 
 /** Does nothing on the way there. Taken back after everything below it has been put back, it brings the old cluster up again. */
-function returnStep(before: ClusterSpec): Step {
+function returnStep(): Step {
   return step({
     name: 'return-to-service',
     run: async () => [],
-    undo: async () => [
+    undo: async (context) => [
       { kind: 'service', unit: 'kubelet', change: 'daemon-reload' },
       { kind: 'service', unit: 'kubelet', change: 'restart' },
-      waitNodeReady(ADMIN_CONF, canonicalVersion(before.version ?? ''), 300_000),
+      waitNodeReady(ADMIN_CONF, (await readNodeBefore(context))?.kubelet, 300_000),
       waitControlPlane(),
     ],
     afterCrash: 'repeat',
@@ -154,7 +170,11 @@ function controlPlaneUpgradeStep(spec: ClusterSpec): Step {
       if (!member || !(await machine.stat(snapshotFile(folder)))) {
         throw new StepError('there is no snapshot to go back to', `ls ${folder}`);
       }
-      return [{ kind: 'service', unit: 'kubelet', change: 'stop' }, ...(await stopStaticPods(machine)), ...restoreActions(folder, member)];
+      return [
+        { kind: 'service', unit: 'kubelet', change: 'stop' },
+        ...(await stopStaticPods(machine)),
+        ...(await restoreActions(machine, folder, member)),
+      ];
     },
     afterCrash: 'repeat',
   });
@@ -177,8 +197,14 @@ function kubeletUpgradeStep(): Step {
   });
 }
 
-/** From the version of `before` to that of `spec`. */
-export function upgradeSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
+/** The step, but not for a node that was cordoned before the upgrade: whoever did that finds it so, whatever comes of the upgrade. */
+const unlessCordoned = (inner: Step): Step => ({
+  ...inner,
+  check: async (context) => (await readNodeBefore(context))?.cordoned === true || inner.check(context),
+});
+
+/** To the version of `spec`. */
+export function upgradeSteps(spec: ClusterSpec): Step[] {
   return [
     steadyStep,
     upgradePreflight(spec),
@@ -187,13 +213,14 @@ export function upgradeSteps(spec: ClusterSpec, before: ClusterSpec): Step[] {
     // Another minor may want another pause image.
     runtimeAgainStep(),
     containerRuntimeStep('runtime-settings'),
-    schedulingStep('cordon', true, true),
+    unlessCordoned(schedulingStep('cordon', true, true)),
     etcdSnapshotStep(),
-    returnStep(before),
+    returnStep(),
     kubeadmConfigStep('upgrade-configuration'),
     controlPlaneUpgradeStep(spec),
     kubeletUpgradeStep(),
-    nodeReadyStep('upgraded-node-ready'),
-    ...(spec.disableWorkloads ? [] : [schedulingStep('uncordon', false, false)]),
+    nodeReadyStep('upgraded-node-ready', versionOf(spec)),
+    ...(spec.disableWorkloads ? [] : [unlessCordoned(schedulingStep('uncordon', false, false))]),
+    newAddOnsStep('upgraded-add-ons-ready'),
   ];
 }

@@ -84,26 +84,37 @@ test('k3s (stand-in of installer and binary): created from artifacts, patched, u
   expect(await run('Install', first)).toMatchObject({ phase: 'Succeeded' });
 });
 
-test('k3s (stand-in): without artifacts the installer comes from the URL of the setting, and takes the binary from there', async () => {
-  const cluster = await started({
-    source: '',
-    installerURL: 'https://mirror.example.com/k3s.sh',
-    releasesURL: 'https://mirror.example.com/k3s',
+const OFFICIAL = { installerURL: 'https://get.k3s.io', releasesURL: 'https://github.com/k3s-io/k3s/releases' };
+const MIRROR = { installerURL: 'https://mirror.example.com/k3s.sh', releasesURL: 'https://mirror.example.com/k3s' };
+
+test.each([
+  { from: 'the URLs of the settings', options: MIRROR, urls: MIRROR },
+  { from: 'the project', options: {}, urls: OFFICIAL },
+])('k3s (stand-in): without artifacts installer and binary come from $from, and from nowhere else', async ({ options, urls }) => {
+  const { sandbox, run, spec } = await started({ source: '', ...options });
+  const pristine = sandbox.tree();
+  sandbox.offer('installer', urls.installerURL);
+  sandbox.offer('releases', urls.releasesURL);
+  const [old, newer] = [await spec(), await spec({ version: NEW })];
+  expect(await run('Install', old)).toMatchObject({ phase: 'Succeeded' });
+  expect(await run('Upgrade', newer, old)).toMatchObject({ phase: 'Succeeded' });
+  expect(await distribution.observe(await sandbox.machine(), newer, signal())).toMatchObject({ version: NEW, nodeReady: true });
+  expect(sandbox.asked()).toEqual([OLD, NEW].flatMap((version) => [urls.installerURL, `${urls.releasesURL}/download/${version}/k3s`]));
+  expect(await run('Delete', newer)).toMatchObject({ phase: 'Succeeded' });
+  expect(sandbox.tree()).toEqual(pristine);
+});
+
+test('k3s (stand-in): an installer that is not to be had fails the install, and nothing is left of it', async () => {
+  const { sandbox, run, spec } = await started({ source: '', ...MIRROR });
+  const pristine = sandbox.tree();
+  expect(await run('Install', await spec())).toMatchObject({
+    phase: 'Failed',
+    message: expect.stringContaining(`neither curl nor wget to get ${MIRROR.installerURL}`),
+    nextCommand: expect.stringContaining('curl'),
   });
-  const { actions } = await cluster.manager().plan({
-    type: 'Install',
-    spec: await cluster.spec(),
-    before: undefined,
-    requester: { user: 'alice', auditID: 'a' },
-    version: OLD,
-  });
-  // The sandbox has neither curl nor wget: nothing can be got, and that is said before anything is changed.
-  expect(JSON.stringify(actions)).not.toContain('get.k3s.io');
-  const pristine = cluster.sandbox.tree();
-  const ended = await cluster.run('Install', await cluster.spec());
-  expect(ended).toMatchObject({ phase: 'Failed', nextCommand: expect.stringContaining('curl') });
-  expect(ended.message).toContain('https://mirror.example.com/k3s.sh');
-  expect(cluster.sandbox.tree()).toEqual(pristine);
+  sandbox.offer('releases', MIRROR.releasesURL);
+  expect(await run('Install', await spec())).toMatchObject({ phase: 'Failed', message: expect.stringContaining('returned error: 404') });
+  expect(sandbox.tree()).toEqual(pristine);
 });
 
 test('k3s (stand-in): the registry and its password reach registries.yaml, readable by root only, and no log', async () => {
@@ -118,6 +129,14 @@ test('k3s (stand-in): the registry and its password reach registries.yaml, reada
       },
     },
   });
+  const plan = await manager().plan({
+    type: 'Install',
+    spec: wished,
+    before: undefined,
+    requester: { user: 'a', auditID: 'a' },
+    version: OLD,
+  });
+  expect(JSON.stringify(plan)).not.toContain('correct horse');
   expect(await run('Install', wished)).toMatchObject({ phase: 'Succeeded' });
   const file = join(sandbox.root, 'etc/rancher/k3s/registries.yaml');
   expect(statSync(file).mode & 0o777).toBe(0o600);
@@ -130,14 +149,6 @@ test('k3s (stand-in): the registry and its password reach registries.yaml, reada
       'registry.example.com:5000': { auth: { username: 'puller', password: 'correct horse' }, tls: { insecure_skip_verify: true } },
     },
   });
-  const plan = await manager().plan({
-    type: 'Install',
-    spec: wished,
-    before: undefined,
-    requester: { user: 'a', auditID: 'a' },
-    version: OLD,
-  });
-  expect(JSON.stringify(plan)).not.toContain('correct horse');
   for await (const line of manager().log({ follow: false, signal: signal() })) expect(line).not.toContain('correct horse');
   expect(existsSync(join(sandbox.root, 'etc/rancher/k3s/registry-ca.crt'))).toBe(false);
 });

@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { cniManifestStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/cni.ts';
+import { nodeReadyStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/init.ts';
 import { kubeadm } from '../../../../../src/agent/lifecycle/distributions/kubeadm/kubeadm.ts';
-import { localPathStep } from '../../../../../src/agent/lifecycle/distributions/kubeadm/storage.ts';
+import { localPathStep, waitLocalPath } from '../../../../../src/agent/lifecycle/distributions/kubeadm/storage.ts';
 import type { Action } from '../../../../../src/agent/lifecycle/operations/step.ts';
 import type { ClusterSpec } from '../../../../../src/kube/lifecycle.ts';
 import { cleanUp } from '../../../../support/clean-up.ts';
 import { brief, commands } from './machine-folder.ts';
+import { smallApiServer } from './small-api-server.ts';
 import { spec, usualMachine } from './usual-machine.ts';
 
 const clean = cleanUp();
@@ -93,6 +95,56 @@ describe('local-path', () => {
   test('comes from the new registry after a patch of that', () => {
     const names = kubeadm.patch(spec({ ...storage(), clusterRuntime }), spec(storage())).map(({ name }) => name);
     expect(names.indexOf('local-path-storage')).toBeGreaterThan(names.indexOf('runtime-settings'));
+  });
+});
+
+describe('the end of an operation waits for the provisioner', () => {
+  const path = '/apis/apps/v1/namespaces/local-path-storage/deployments/local-path-provisioner';
+  const deployment = (status: object) => ({ metadata: { generation: 2 }, status: { observedGeneration: 2, ...status } });
+  const available = { replicas: 1, updatedReplicas: 1, availableReplicas: 1 };
+  const pod = (reason: string) => ({ status: { phase: 'Pending', containerStatuses: [{ state: { waiting: { reason } } }] } });
+
+  async function cluster(more: Partial<ClusterSpec> = {}) {
+    const box = await usualMachine(clean);
+    const api = await smallApiServer(clean);
+    await box.write('etc/kubernetes/admin.conf', api.kubeconfig, 0o600);
+    const wait = waitLocalPath(spec({ ...storage(), ...more }));
+    if (wait.kind !== 'wait') throw new Error(`a ${wait.kind}`);
+    return { box, objects: api.objects, look: () => wait.until(box.machine, AbortSignal.timeout(20_000)) };
+  }
+
+  test('not where its image is neither there nor in a private registry', async () => {
+    const { look } = await cluster();
+    expect(await look()).toBe(true);
+  });
+
+  test.each<[string, Partial<ClusterSpec>, string]>([
+    ['there', {}, 'docker.io/rancher/local-path-provisioner:v0.0.30\n'],
+    ['in a private registry', { clusterRuntime }, ''],
+  ])('where its image is %s, and says what it waits for', async (_, more, images) => {
+    const { box, objects, look } = await cluster(more);
+    await box.write('images', images);
+    await expect(look()).rejects.toThrow(/404/);
+    objects.set(path, { ...deployment({}), status: { ...available, observedGeneration: 1 } });
+    await expect(look()).rejects.toThrow('not looked at yet');
+    objects.set('/api/v1/namespaces/local-path-storage/pods', { items: [pod('ImagePullBackOff')] });
+    objects.set(path, deployment({ ...available, replicas: 2 }));
+    await expect(look()).rejects.toThrow('the local-path provisioner is ImagePullBackOff');
+    objects.set(path, deployment(available));
+    expect(await look()).toBe(true);
+  });
+
+  const waits = async (wanted: ClusterSpec, unschedulable: boolean) => {
+    const { box, objects } = await cluster();
+    objects.set('/api/v1/nodes', { items: [{ spec: { unschedulable } }] });
+    const actions = await nodeReadyStep('node-ready').run(box.context(wanted));
+    return actions.flatMap((action) => (action.kind === 'wait' ? [action.text] : []));
+  };
+  test('of a spec that wants it, on a node where pods begin', async () => {
+    const text = 'the local-path provisioner is available';
+    expect(await waits(spec(storage()), false)).toContain(text);
+    expect(await waits(spec(storage()), true)).not.toContain(text);
+    expect(await waits(spec(), false)).not.toContain(text);
   });
 });
 

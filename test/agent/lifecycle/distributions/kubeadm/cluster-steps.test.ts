@@ -9,7 +9,7 @@ import type { Facts } from '../../../../../src/agent/lifecycle/machine/machine.t
 import type { ClusterSpec } from '../../../../../src/kube/lifecycle.ts';
 import { cleanUp } from '../../../../support/clean-up.ts';
 import { brief, commands, machineFolder } from './machine-folder.ts';
-
+import { smallApiServer, wellCluster } from './small-api-server.ts';
 import { IMAGES, spec, usualMachine } from './usual-machine.ts';
 
 const clean = cleanUp();
@@ -203,6 +203,7 @@ describe('patch does only what follows from the differences', () => {
       'names',
       { apiServer: { certSANs: ['a.example.com'] } },
       [
+        'known-version',
         'upload-old-configuration',
         'take-up-old-control-plane',
         'configuration',
@@ -216,6 +217,7 @@ describe('patch does only what follows from the differences', () => {
       'arguments of the API server',
       { extraArgs: { 'apiServer.v': '2' } },
       [
+        'known-version',
         'upload-old-configuration',
         'take-up-old-control-plane',
         'configuration',
@@ -228,11 +230,70 @@ describe('patch does only what follows from the differences', () => {
     [
       'arguments of the kubelet',
       { extraArgs: { 'kubelet.v': '2' } },
-      ['upload-old-configuration', 'restart-old-kubelet', 'configuration', 'upload-configuration', 'kubelet-arguments', 'node-ready'],
+      [
+        'known-version',
+        'upload-old-configuration',
+        'restart-old-kubelet',
+        'configuration',
+        'upload-configuration',
+        'kubelet-arguments',
+        'node-ready',
+      ],
     ],
     ['storage', { storage: { clusterCsi: { name: 'local-path' } } }, ['local-path-storage', 'node-ready']],
   ])('%s', (_, more, wanted) => {
     expect(names(more)).toEqual(wanted);
+  });
+});
+
+describe('a cluster that somebody upgraded by hand', () => {
+  const stepOf = (changed: ClusterSpec, name: string) => {
+    const found = kubeadm.patch(changed, spec()).find((step) => step.name === name);
+    if (!found) throw new Error(`there is no step ${name}`);
+    return found;
+  };
+  async function cluster(version: string) {
+    const box = await usual();
+    const api = await smallApiServer(clean);
+    for (const [path, object] of wellCluster(version)) api.objects.set(path, object);
+    await box.write('etc/kubernetes/admin.conf', api.kubeconfig, 0o600);
+    return box;
+  }
+
+  test('a patch waited for a kubelet of the version of the spec, and was taken back', async () => {
+    const box = await cluster('v1.36.4');
+    const changed = spec({ disableWorkloads: true });
+    const [ready] = await stepOf(changed, 'node-ready').run(box.context(changed));
+    if (!ready) throw new Error('nothing is waited for');
+    expect(brief([ready])).toEqual(['wait the node is Ready']);
+    await box.perform([ready]);
+    const installed = await kubeadm
+      .install(spec())
+      .find(({ name }) => name === 'node-ready')
+      ?.run(box.context(spec()));
+    expect(brief(installed ?? [])[0]).toBe('wait the node is Ready with kubelet v1.36.3');
+  });
+
+  const changed = spec({ extraArgs: { 'apiServer.v': '2' } });
+  test.each([
+    ['v1.36.4', /^the API server is v1\.36\.4, and this patch would make it v1\.36\.3, .*: upgrade the cluster to v1\.36\.4 first$/],
+    ['v1.37.0', /: upgrade the cluster to v1\.37\.0 first$/],
+    ['v1.36.2', /: bring the API server back to v1\.36\.3 first$/],
+  ])('a patch of the control plane, which runs %s, wrote manifests of the version of the spec', async (version, message) => {
+    const box = await cluster(version);
+    expect(kubeadm.patch(changed, spec())[0]?.name).toBe('known-version');
+    const step = stepOf(changed, 'known-version');
+    await expect(step.run(box.context(changed))).rejects.toThrow(message);
+    await expect(step.verify(box.context(changed))).rejects.toThrow(message);
+  });
+
+  test('one of the version of the spec is patched, after a power cut too', async () => {
+    const box = await cluster('v1.36.3');
+    const step = stepOf(changed, 'known-version');
+    expect(brief(await step.run(box.context(changed)))).toEqual(['wait the API server is ready']);
+    await step.verify(box.context(changed));
+    await box.machine.remove('/etc/kubernetes/admin.conf');
+    expect(brief(await step.run(box.context(changed)))).toEqual(['wait the API server is ready']);
   });
 });
 

@@ -95,6 +95,10 @@ describe("containerd's configuration", () => {
       const wish = { ...WISH, registry: { host: 'r.example.com', auth: { username: 'u', password: 'p' } } };
       const once = containerdConfig(dump, wish);
       expect(containerdConfig(once, wish)).toBe(once);
+      // A repair makes it of what is kept without the password.
+      const base = containerdConfig(dump, { ...wish, registry: { host: 'r.example.com', auth: undefined } });
+      expect(containerdConfig(base, wish)).toBe(once);
+      expect(containerdConfig(containerdConfig(once, { ...wish, registry: { host: 'r.example.com', auth: undefined } }), wish)).toBe(once);
     }
   });
 

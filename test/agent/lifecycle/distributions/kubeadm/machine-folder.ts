@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -10,6 +11,7 @@ import { FACTS } from './facts.ts';
 
 /** A machine in a folder, with little programs in the place of the ones that would change this computer. Their calls are written down. */
 export type MachineFolder = {
+  root: string;
   machine: Machine;
   write(path: string, content: string, mode?: number): Promise<void>;
   /** A shell script; ROOT is the folder. */
@@ -23,6 +25,8 @@ export type MachineFolder = {
   take(step: Step, context: StepContext): Promise<Action[]>;
 };
 
+/** In memory where there is such a file system: thousands of fsyncs. */
+const BASE = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 const QUIET = new AbortController().signal;
 
 export async function machineFolder(
@@ -30,7 +34,7 @@ export async function machineFolder(
   facts: Partial<Facts> = {},
   artifacts: Record<string, string> = {},
 ): Promise<MachineFolder> {
-  const root = await mkdtemp(join(tmpdir(), 'fairlead-kubeadm-'));
+  const root = await mkdtemp(join(BASE, 'fairlead-kubeadm-'));
   clean.after(() => rm(root, { recursive: true, force: true }));
   const bin = join(root, 'bin');
   const log = join(root, 'calls');
@@ -61,6 +65,7 @@ esac`,
   const machine = await localMachine({ root, path: `${bin}:/nowhere`, init: 'systemd' });
   const folder = join(root, 'operation');
   const box: MachineFolder = {
+    root,
     machine,
     write: (path, content, mode) => put(join(root, path), content, mode),
     program,

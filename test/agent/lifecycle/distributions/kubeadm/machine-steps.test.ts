@@ -86,10 +86,29 @@ test('record keeps what undo needs, where only root reads it', async () => {
 describe('hostname', () => {
   test('gets a line where nothing knows it', async () => {
     const box = await usual({ hostname: 'edge-9.invalid' });
+    await box.program('tee', 'cat >> $ROOT$2');
+    await box.program('sync', '');
     const context = box.context(spec());
     await box.take(hostnameStep(), context);
     expect(await box.machine.read('/etc/hosts')).toBe('127.0.0.1 localhost\n192.0.2.10 edge-9.invalid\n');
     expect(await hostnameStep().check(context)).toBe(true);
+  });
+  test.each<[string | undefined, string]>([
+    ['127.0.0.1 localhost', '\n192.0.2.10 edge-9.invalid\n'],
+    ['', '192.0.2.10 edge-9.invalid\n'],
+    [undefined, '127.0.0.1 localhost\n192.0.2.10 edge-9.invalid\n'],
+  ])('after %j it begins a line of its own', async (hosts, input) => {
+    const box = await usual({ hostname: 'edge-9.invalid' });
+    if (hosts === undefined) await box.machine.remove('/etc/hosts');
+    else await box.write('etc/hosts', hosts);
+    const actions = await hostnameStep().run(box.context(spec()));
+    expect(actions[1]).toMatchObject({ kind: 'command', command: { argv: ['tee', '-a', '/etc/hosts'], input } });
+  });
+  test("somebody's own line in the file was drift for ever, because the agent had written the whole of it", async () => {
+    const box = await usual({ hostname: 'edge-9.invalid' });
+    const actions = await hostnameStep().run(box.context(spec()));
+    // What is claimed is put back, and not watched.
+    expect(actions.map(({ kind }) => kind)).toEqual(['claim', 'command', 'command']);
   });
   test('a comment does not count', async () => {
     const box = await usual({ hostname: 'edge-9.invalid' });
@@ -117,7 +136,22 @@ describe('kernel', () => {
     await box.take(kernelModulesStep(), context);
     expect(await box.machine.read('/etc/modules-load.d/fairlead-cluster.conf')).toBe('overlay\n');
     expect(await box.calls()).toEqual(['modprobe overlay']);
+    // Asked again with the module loaded, as by a repair: an empty file came of it.
+    const [again] = await kernelModulesStep().run(box.context(spec(), { before: spec() }));
+    expect(again).toMatchObject({ kind: 'write', content: 'overlay\n' });
     expect(brief(await kernelModulesStep().undo(context))).toEqual(['modprobe -r overlay']);
+  });
+  test('cut after the first module was loaded, the file lost it', async () => {
+    const box = await usual();
+    await box.write('proc/filesystems', 'ext4\n');
+    await box.machine.remove('/proc/sys/net/bridge');
+    const context = box.context(spec());
+    await box.perform(await recordStep().run(context));
+    await box.write('proc/filesystems', 'overlay\n');
+    await box.write('proc/modules', 'overlay 1 0 - Live 0x0\n');
+    const actions = await kernelModulesStep().run(context);
+    expect(actions[0]).toMatchObject({ kind: 'write', content: 'overlay\nbr_netfilter\n' });
+    expect(commands(actions)).toEqual(['modprobe br_netfilter']);
   });
   test('sysctls: now, at each start, and back by undo, with those that others changed', async () => {
     const box = await usual();
@@ -175,7 +209,15 @@ describe('containerd', () => {
 
   test('nothing is fetched from elsewhere when the artifacts lack it', async () => {
     const box = await machineFolder(clean);
-    await expect(containerdPackagesStep().run(box.context(spec({ artifacts: { source: '/a' } })))).rejects.toThrow('has no packages/*.deb');
+    const source = 'https://mirror.example.com/kubernetes?signature=hidden-word';
+    const failed = containerdPackagesStep().run(box.context(spec({ artifacts: { source } })));
+    await expect(failed).rejects.toThrow('the source of artifacts has no packages/*.deb');
+    await expect(failed).rejects.not.toThrow('hidden-word');
+  });
+
+  test("the agent's flag --artifacts did not keep apt-get from the Internet", async () => {
+    const box = await machineFolder(clean, {}, { 'kubernetes/v1.36.3/bin/kubelet': '' });
+    await expect(containerdPackagesStep().run(box.context(spec()))).rejects.toThrow('the source of artifacts has no packages/*.deb');
   });
 
   test('undo removes exactly the packages that it brought', async () => {
@@ -233,6 +275,26 @@ describe('containerd', () => {
     const actions = await containerRuntimeStep().run(box.context(spec({ clusterRuntime: { customiseClusterRuntime: true, clusterCri } })));
     const holding = actions.filter((action) => JSON.stringify(action).includes('hidden-word'));
     expect(holding).toEqual([expect.objectContaining({ kind: 'write', path: '/etc/containerd/config.toml', mode: 0o600, secret: true })]);
+  });
+
+  test('a configuration with a password was made anew from what somebody had made of it, and could not be repaired', async () => {
+    const box = await usual();
+    const clusterCri = {
+      privateRegistryFQDN: 'r.example.com',
+      registryAuth: { isAuthRequired: true, username: 'jane', password: 'hidden-word' },
+    };
+    const wanted = spec({ clusterRuntime: { customiseClusterRuntime: true, clusterCri } });
+    await box.take(containerRuntimeStep(), box.context(wanted));
+    const written = await box.machine.read('/etc/containerd/config.toml');
+    expect(written).toContain('hidden-word');
+    expect(await box.machine.read('/var/lib/fairlead-cluster/containerd.toml')).not.toContain('hidden-word');
+    await box.write('etc/containerd/config.toml', 'version = 2\n[plugins]\n  [plugins.mine]\n    mine = true\n');
+    await box.program('containerd', 'case "$*" in --version) echo "containerd x 1.7.2 y";; *) cat $ROOT/etc/containerd/config.toml;; esac');
+    const again = await containerRuntimeStep().run(box.context(wanted, { before: wanted }));
+    expect(again.find((action) => action.kind === 'write' && action.path === '/etc/containerd/config.toml')).toMatchObject({
+      content: written,
+      mode: 0o600,
+    });
   });
 
   test('a registry that is no longer wanted takes its credentials and hosts along', async () => {

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { stringify } from 'yaml';
 import { issueCertificate } from '../../../../../src/hub/certificates/x509.ts';
 
-/** An HTTPS server that lets in who has a certificate of its authority, as kube-apiserver does, and answers with objects by path. */
+/** An HTTPS server that lets in who has a certificate of its authority, as kube-apiserver does, and answers with objects by path, or with what functions make of them. */
 export type SmallApiServer = {
   objects: Map<string, unknown>;
   /** Connections that it has taken. */
@@ -29,7 +29,9 @@ export async function smallApiServer(clean: { after(undo: () => unknown): void }
       const path = new URL(request.url ?? '/', 'https://x').pathname;
       const found = objects.get(path);
       answer.writeHead(found === undefined ? 404 : 200, { 'content-type': 'application/json' });
-      answer.end(JSON.stringify(found ?? { kind: 'Status', code: 404, message: `${path} not found` }));
+      answer.end(
+        JSON.stringify((typeof found === 'function' ? found() : found) ?? { kind: 'Status', code: 404, message: `${path} not found` }),
+      );
     },
   );
   server.on('secureConnection', () => {

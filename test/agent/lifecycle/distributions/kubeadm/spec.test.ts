@@ -46,6 +46,7 @@ describe('defaults', () => {
 describe('validation', () => {
   test('a usual spec is well', () => {
     expect(problems({})).toEqual([]);
+    expect(problems({ networking: { cniName: 'flannel', cniManifestURL: 'file:///x', cniVersion: 'v0.28.0' } })).toEqual([]);
     expect(problems({ networking: { podSubnet: '10.1.0.0/16,fd01::/56', svcSubnet: '10.2.0.0/16,fd02::/112' } })).toEqual([]);
     expect(problems({ extraArgs: { 'apiServer.audit-log-maxage': '7', 'kubelet.v': '2', 'apiServer.anonymous-auth': 'true' } })).toEqual(
       [],
@@ -77,6 +78,12 @@ describe('validation', () => {
       { networking: { cniName: 'bridge', cniManifestURL: 'file:///x' } },
       'spec.networking.cniManifestURL',
       'no manifest',
+    ],
+    [
+      'a version of the bridge, which was taken and had no effect',
+      { networking: { cniVersion: 'v99' } },
+      'spec.networking.cniVersion',
+      'Forbidden: the version of the built-in bridge',
     ],
     ['an unknown component', { extraArgs: { 'proxy.v': '1' } }, 'spec.extraArgs[proxy.v]', 'component'],
     ['no component', { extraArgs: { v: '1' } }, 'spec.extraArgs[v]', 'component'],

@@ -108,15 +108,47 @@ describe("etcd's snapshot", () => {
     expect(etcdMember('')).toBeUndefined();
   });
 
-  test('going back: restored beside, verified by etcdutl, and only then put in place', () => {
-    const lines = brief(restoreActions('/f', { name: 'edge-1', peer: 'https://192.0.2.10:2380', bumps: true }));
+  test('going back: restored beside, verified by etcdutl, and only then put in place', async () => {
+    const { box } = await cluster();
+    await box.write('var/lib/etcd/member/snap/db', 'old');
+    const lines = brief(await restoreActions(box.machine, '/f', { name: 'edge-1', peer: 'https://192.0.2.10:2380', bumps: true }));
     expect(lines[1]).toBe(
       '/f/etcdutl snapshot restore /f/etcd.db --data-dir /f/etcd-restored --name edge-1 --initial-cluster edge-1=https://192.0.2.10:2380 --initial-advertise-peer-urls https://192.0.2.10:2380 --bump-revision 1000000000 --mark-compacted',
     );
-    expect(lines.indexOf('rm -rf /var/lib/etcd/member')).toBeGreaterThan(1);
-    expect(lines.indexOf('cp -a /f/etcd-restored/member /var/lib/etcd/member')).toBeGreaterThan(
-      lines.indexOf('rm -rf /var/lib/etcd/member'),
-    );
+    expect(lines.slice(2)).toEqual([
+      'mv /var/lib/etcd/member /var/lib/etcd/member.before-restore',
+      'cp -a /f/etcd-restored/member /var/lib/etcd/member',
+      'sync -f /var/lib/etcd',
+      'rm -rf /var/lib/etcd/member.before-restore',
+      'remove /f/etcd-restored',
+    ]);
+  });
+
+  test('the data that stood there was gone before the new one was in place', async () => {
+    const { box } = await cluster();
+    const { folder } = box.context(after);
+    const at = 'case $2 in $ROOT*) from=$2;; *) from=$ROOT$2;; esac';
+    await box.program('mv', 'mv $ROOT$1 $ROOT$2');
+    await box.program('rm', 'rm -rf $ROOT$2');
+    await box.program('cp', `${at}; cp -a $from $ROOT$3`);
+    await box.program('sync', '');
+    await box.machine.write(`${folder}/etcdutl`, '#!/bin/sh\n/bin/mkdir -p $5/member; echo new > $5/member/db\n', 0o755);
+    const actions = () => restoreActions(box.machine, folder, { name: 'edge-1', peer: 'https://192.0.2.10:2380', bumps: true });
+    const data = async (name: string) => (await box.machine.read(`/var/lib/etcd/${name}/db`))?.trim();
+    await box.write('var/lib/etcd/member/db', 'old');
+    const { length } = await actions();
+    for (let cut = 0; cut <= length; cut++) {
+      await box.machine.remove('/var/lib/etcd');
+      await box.write('var/lib/etcd/member/db', 'old');
+      await box.perform((await actions()).slice(0, cut));
+      expect([await data('member'), await data('member.before-restore')], `cut after ${cut}`).toContain(cut < length - 1 ? 'old' : 'new');
+      // The copy may have been cut in the middle.
+      if ((await data('member')) === 'new' && (await data('member.before-restore')) === 'old')
+        await box.machine.remove('/var/lib/etcd/member/db');
+      await box.perform(await actions());
+      expect(await data('member'), `cut after ${cut}`).toBe('new');
+      expect(await box.machine.list('/var/lib/etcd')).toEqual(['member']);
+    }
   });
 });
 
@@ -172,12 +204,15 @@ describe('the upgrade itself', () => {
   test('taken back: kubelet and static pods stop before the data is touched', async () => {
     const { box } = await cluster();
     const context = box.context(after);
+    await box.write('var/lib/etcd/member/snap/db', 'old');
     await box.machine.write(`${context.folder}/etcd.db`, 'x', 0o600);
     await box.machine.write(`${context.folder}/etcd-before.yaml`, MANIFEST, 0o600);
     const lines = brief(await stepOf(kubeadm.upgrade(after, before), 'upgrade-control-plane').undo(context));
     expect(lines[0]).toBe('stop kubelet');
     expect(lines.indexOf('wait the control plane has ended')).toBeGreaterThan(0);
-    expect(lines.indexOf('rm -rf /var/lib/etcd/member')).toBeGreaterThan(lines.indexOf('wait the control plane has ended'));
+    expect(lines.indexOf('mv /var/lib/etcd/member /var/lib/etcd/member.before-restore')).toBeGreaterThan(
+      lines.indexOf('wait the control plane has ended'),
+    );
   });
 
   test('when kubeadm gave up before it touched a static pod, the data stays as it is', async () => {
@@ -189,7 +224,7 @@ describe('the upgrade itself', () => {
     expect(await step.undo(context)).toEqual([]);
     await box.write('etc/kubernetes/tmp/kubeadm-backup-manifests-2027/etcd.yaml', '');
     await box.machine.write(`${context.folder}/etcd.db`, 'x', 0o600);
-    expect(brief(await step.undo(context))).toContain('rm -rf /var/lib/etcd/member');
+    expect(brief(await step.undo(context))).toContain(`cp -a ${context.folder}/etcd-restored/member /var/lib/etcd/member`);
   });
 
   test('what comes back is waited for after the files are back: its step stands before those that change them', () => {
@@ -197,7 +232,8 @@ describe('the upgrade itself', () => {
     expect(names.indexOf('etcd-snapshot')).toBeLessThan(names.indexOf('upgrade-control-plane'));
     expect(names.indexOf('return-to-service')).toBeLessThan(names.indexOf('upgrade-control-plane'));
     expect(names.indexOf('upgrade-control-plane')).toBeLessThan(names.indexOf('upgrade-kubelet'));
-    expect(names.at(-1)).toBe('uncordon');
+    // Only then a pod of the new CoreDNS can begin.
+    expect(names.slice(-2)).toEqual(['uncordon', 'upgraded-add-ons-ready']);
     expect(kubeadm.upgrade({ ...after, disableWorkloads: true }, before).map(({ name }) => name)).not.toContain('uncordon');
   });
 
@@ -211,6 +247,7 @@ describe('the upgrade itself', () => {
       'daemon-reload kubelet',
       'start kubelet',
     ]);
+    await box.take(stepOf(steps, 'upgrade-preflight'), box.context(after, { before }));
     expect(brief(await stepOf(steps, 'return-to-service').undo(box.context(after)))).toEqual([
       'daemon-reload kubelet',
       'restart kubelet',
@@ -220,7 +257,80 @@ describe('the upgrade itself', () => {
   });
 });
 
+test("taken back, an upgrade that followed a newer kubelet waited for a kubelet of the cluster's old version", async () => {
+  const { box } = await cluster();
+  const steps = kubeadm.upgrade(after, before);
+  const context = box.context(after, { before });
+  const waits = async () => brief(await stepOf(steps, 'return-to-service').undo(context))[2];
+  // Begun by an agent that wrote nothing down.
+  expect(await waits()).toBe('wait the node is Ready');
+  // Exchanged, and perhaps not restarted yet: the node still tells the version of before.
+  await box.program('kubelet', 'echo "Kubernetes v1.36.3"');
+  await box.take(stepOf(steps, 'upgrade-preflight'), context);
+  expect(await waits()).toBe('wait the node is Ready with kubelet v1.36.3');
+});
+
+describe('the end of an upgrade waits for what kubeadm has rolled out', () => {
+  const [OLD, NEW] = ['registry.k8s.io/coredns/coredns:v1.13.1', 'registry.k8s.io/coredns/coredns:v1.14.2'];
+  const PROXY = 'registry.k8s.io/kube-proxy:v1.36.3';
+  const template = (image: string) => ({ spec: { containers: [{ image }] } });
+  const ready = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
+  const pod = (image: string, status: object = ready) => ({ ...template(image), status });
+  const pods = (...items: object[]) => ['/api/v1/namespaces/kube-system/pods', { items }] as const;
+  const workload = (kind: string, spec: object) => [`/apis/apps/v1/namespaces/kube-system/${kind}`, { spec }] as const;
+
+  async function rolledOut() {
+    const { box, objects } = await cluster();
+    objects.set(...workload('daemonsets/kube-proxy', { template: template(PROXY) }));
+    objects.set(...workload('deployments/coredns', { replicas: 2, template: template(NEW) }));
+    const step = stepOf(kubeadm.upgrade(after, before), 'upgraded-add-ons-ready');
+    return { box, objects, actions: await step.run(box.context(after, { before })) };
+  }
+
+  test('a CoreDNS that never started was reported as an upgrade that succeeded', async () => {
+    const { box, objects, actions } = await rolledOut();
+    expect(brief(actions)).toEqual(['wait the new kube-proxy is ready', 'wait the new CoreDNS is ready']);
+    const pulling = { phase: 'Pending', containerStatuses: [{ state: { waiting: { reason: 'ImagePullBackOff' } } }] };
+    objects.set(...pods(pod(PROXY), pod(OLD)));
+    await expect(box.perform(actions)).rejects.toThrow(`CoreDNS (${NEW}) is not there`);
+    objects.set(...pods(pod(PROXY), pod(OLD), pod(NEW, pulling)));
+    await expect(box.perform(actions)).rejects.toThrow(`CoreDNS (${NEW}) is ImagePullBackOff`);
+    objects.set(...pods(pod(PROXY), pod(NEW), pod(NEW, { phase: 'Pending' })));
+    await box.perform(actions);
+    objects.set(...pods(pod(NEW)));
+    await expect(box.perform(actions)).rejects.toThrow('kube-proxy (');
+  });
+
+  test('one that somebody has taken away, or wants none of, is not waited for', async () => {
+    const { box, objects, actions } = await rolledOut();
+    objects.set(...pods());
+    objects.delete('/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy');
+    objects.set(...workload('deployments/coredns', { replicas: 0, template: template(NEW) }));
+    await box.perform(actions);
+  });
+
+  test('on a cordoned node no new CoreDNS can begin', async () => {
+    const { box, objects } = await rolledOut();
+    objects.set('/api/v1/nodes', { items: [{ spec: { unschedulable: true } }] });
+    const step = stepOf(kubeadm.upgrade(after, before), 'upgraded-add-ons-ready');
+    expect(brief(await step.run(box.context(after, { before })))).toEqual(['wait the new kube-proxy is ready']);
+  });
+});
+
 describe('cordon and uncordon', () => {
+  test('a node that was cordoned by hand before an upgrade was uncordoned by it', async () => {
+    const { box, objects } = await cluster();
+    const conditions = [{ type: 'Ready', status: 'True' }];
+    objects.set('/api/v1/nodes', { items: [{ spec: { unschedulable: true }, status: { conditions } }] });
+    const steps = kubeadm.upgrade(after, before);
+    const context = box.context(after, { before });
+    expect(await stepOf(steps, 'uncordon').check(context)).toBe(false);
+    await box.take(stepOf(steps, 'upgrade-preflight'), context);
+    // Also where the API server does not answer: a step that has not begun is not taken back.
+    objects.clear();
+    for (const name of ['cordon', 'uncordon']) expect(await stepOf(steps, name).check(context), name).toBe(true);
+  });
+
   test('are done by kubectl, once the API server is ready', async () => {
     const { box, objects } = await cluster();
     const context = box.context(after, { before });

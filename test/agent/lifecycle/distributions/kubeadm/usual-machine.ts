@@ -8,7 +8,7 @@ type Clean = { after(undo: () => unknown): void };
 
 export const IMAGES = ['kube-apiserver:v1.36.3', 'etcd:3.6.8-0', 'pause:3.10.2'].map((name) => `registry.k8s.io/${name}`);
 const program = (name: string) => `#!/bin/sh\necho "Kubernetes v1.36.3 ${name}"\n`;
-const ARTIFACTS: Record<string, string> = {
+export const ARTIFACTS: Record<string, string> = {
   ...Object.fromEntries(['kubeadm', 'kubelet', 'kubectl'].map((name) => [`kubernetes/v1.36.3/bin/${name}`, program(name)])),
   ...Object.fromEntries(['bridge', 'host-local', 'loopback', 'portmap'].map((name) => [`cni/bin/${name}`, 'plugin'])),
   'kubernetes/v1.36.3/images/all.tar': IMAGES.join('\n'),
