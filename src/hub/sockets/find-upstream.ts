@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { notFound, serviceUnavailable } from '../../kube/status.ts';
 import type { Upstream } from '../../tunnel/upstream.ts';
 import type { SocketCluster, SocketClusters } from './clusters.ts';
-import { isMoving, MOVE_LOOK_MS } from './moving.ts';
+import { isMoving, MOVE_LOOK_MS, MOVE_MS } from './moving.ts';
 import type { TunnelDirectory, TunnelEnd } from './tunnel-directory.ts';
 
 /** Tunnels that end in other replicas. Implemented by peers/. */
@@ -31,10 +31,13 @@ export async function findUpstream(
   directory: TunnelDirectory,
   peers: PeerTunnels,
 ): Promise<Upstream> {
+  const began = performance.now();
+  // What its tunnel here still carries can take long: the agent has gone elsewhere, and no end is noted yet.
+  const isLeaving = () => performance.now() - began < MOVE_MS && directory.of(id).some((tunnel) => tunnel.hasLeft());
   for (;;) {
     const upstream = directory.find(id)?.upstream ?? peers.find(id) ?? directory.lastResort(id)?.upstream;
     if (upstream) return upstream;
-    if (!isMoving(directory.lastEnd(id)) && !isMoving(peers.lastEnd(id))) break;
+    if (!isLeaving() && !isMoving(directory.lastEnd(id)) && !isMoving(peers.lastEnd(id))) break;
     await sleep(MOVE_LOOK_MS);
   }
   const ends = [directory.lastEnd(id)?.since, peers.connection(id)?.since].filter((end) => end !== undefined);

@@ -1,7 +1,7 @@
 import type { TunnelEnd } from './tunnel-directory.ts';
 
 /** How long an agent that went elsewhere is waited for: replicas tell each other of tunnels in milliseconds, but one that has just started must be found first. */
-const MOVE_MS = 3_000;
+export const MOVE_MS = 3_000;
 /** Between two looks for it. */
 export const MOVE_LOOK_MS = 25;
 

@@ -7,7 +7,7 @@ import { target } from './replicas.ts';
 const undo = cleanUp();
 
 function tunnel(id: string, name: string) {
-  const state = { draining: false };
+  const state = { draining: false, left: false };
   const made: LocalTunnel = {
     ...{
       id,
@@ -19,7 +19,7 @@ function tunnel(id: string, name: string) {
       rank: 0,
       upstream: target(name),
     },
-    ...{ roundTripMs: () => 3, heard: () => 0, isDraining: () => state.draining, isClosing: () => false, hasLeft: () => false },
+    ...{ roundTripMs: () => 3, heard: () => 0, isDraining: () => state.draining, isClosing: () => state.left, hasLeft: () => state.left },
     ...{ drain: () => undefined, close: () => undefined, destroy: () => undefined },
   };
   return { made, state };
@@ -45,4 +45,16 @@ test('of several tunnels of a cluster one is told of, and it is draining only wh
   directory.remove(old.made);
   directory.remove(fresh.made);
   expect([told(), tunnels.find('c1')]).toEqual([[], undefined]);
+});
+
+test('a tunnel whose agent has left is told of as left while it still carries what was begun', () => {
+  const directory = tunnelDirectory();
+  const tunnels = localTunnels(directory);
+  const { made, state } = tunnel('c1', 'only');
+  directory.add(made);
+  expect(tunnels.hasLeft('c1')).toBe(false);
+  Object.assign(state, { draining: true, left: true });
+  expect([[...tunnels.local()], tunnels.hasLeft('c1')]).toEqual([[], true]);
+  directory.remove(made);
+  expect(tunnels.hasLeft('c1')).toBe(true);
 });
